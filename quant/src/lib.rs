@@ -1,0 +1,1 @@
+//! Blocks and kernels over slices. No tensor names, files, threads or allocation.

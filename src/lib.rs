@@ -1,0 +1,1 @@
+//! Pumice: a CPU-first, portable runtime for GGUF language models.
