@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use formats::{Access, Array, Endian, Gguf, TensorType, Value};
+use formats::{Access, Endian, Gguf, TensorType};
 
 /// The folder that a variable names; says so where there is none.
 fn folder(variable: &str) -> Option<PathBuf> {
@@ -143,11 +143,14 @@ fn golden_models_read() {
     for path in files {
         let gguf = Gguf::open(&path, Access::Mmap).unwrap_or_else(|error| panic!("{error}"));
         check_tensors(&gguf);
-        let tokens = gguf.metadata().get("tokenizer.ggml.tokens");
-        assert!(
-            matches!(tokens, Some(Value::Array(Array::String(_)))),
-            "{}: {tokens:?}",
-            path.display()
-        );
+        // Adapters have no vocabulary of their own.
+        if path.ends_with("model.gguf") {
+            let tokens = gguf.metadata().strings("tokenizer.ggml.tokens");
+            assert!(
+                tokens.unwrap().is_some_and(|t| !t.is_empty()),
+                "{}",
+                path.display()
+            );
+        }
     }
 }
