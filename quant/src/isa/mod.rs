@@ -1,6 +1,7 @@
 //! Placeholder until the kernel branch lands.
 
-pub mod half;
+pub(crate) mod half;
+pub(crate) mod prefetch;
 
 /// Instruction set rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
