@@ -14,6 +14,8 @@
 //! - A tensor of no dimensions is a scalar: one element. A dimension of 0 is an error.
 //! - Tensors may lie in any order and leave gaps, but they may not share bytes.
 //! - A truth value is 0 or 1; any other byte is an error.
+//! - Keys, tensor names and scalar strings must be UTF-8; the elements of arrays of strings need not
+//!   be (see [`Strings`]).
 //! - Arrays may hold arrays, to a depth of [`MAX_ARRAY_DEPTH`].
 
 mod metadata;
@@ -40,11 +42,14 @@ pub const MAX_TENSORS: u64 = 1 << 17;
 /// Longest key, in bytes: the limit of the specification.
 pub const MAX_KEY_BYTES: u64 = (1 << 16) - 1;
 /// Longest tensor name, in bytes. The specification says 64, some writers exceed it.
-pub const MAX_TENSOR_NAME_BYTES: u64 = 1024;
+pub const MAX_TENSOR_NAME_BYTES: u64 = 256;
 /// Longest scalar string, in bytes. Chat templates reach some ten thousand.
 pub const MAX_STRING_BYTES: u64 = 16 << 20;
 /// Most bytes of one array in the file. A vocabulary of a million tokens needs about 20 MiB.
-pub const MAX_ARRAY_BYTES: u64 = 128 << 20;
+pub const MAX_ARRAY_BYTES: u64 = 64 << 20;
+/// Most bytes of one metadata entry and everything before it. In memory, metadata take at most a small
+/// multiple of their bytes in the file.
+pub const MAX_METADATA_BYTES: u64 = 128 << 20;
 /// Deepest nesting: 1 is an array of scalars.
 pub const MAX_ARRAY_DEPTH: usize = 4;
 /// Most arrays inside arrays in one file, since each costs more memory than it takes in the file.
