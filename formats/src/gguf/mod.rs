@@ -38,7 +38,7 @@ use crate::types::TensorType;
 /// Most metadata entries accepted. Real files have a few dozen.
 pub const MAX_KEYS: u64 = 1 << 16;
 /// Most tensors accepted. The largest files known have some thousands.
-pub const MAX_TENSORS: u64 = 1 << 17;
+pub const MAX_TENSORS: u64 = 1 << 16;
 /// Longest key, in bytes: the limit of the specification.
 pub const MAX_KEY_BYTES: u64 = (1 << 16) - 1;
 /// Longest tensor name, in bytes. The specification says 64, some writers exceed it.

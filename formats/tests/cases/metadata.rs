@@ -59,7 +59,7 @@ cases! { CASES:
         ["tensor count at byte 8 is 5", "108 bytes hold at most 4"];
     tensor_count_over_cap: Raw::new(MAX_TENSORS + 1, 0).zeros(24 * (MAX_TENSORS as usize + 1)).0
         => Error::OverCap { at: 8, cap: MAX_TENSORS, .. },
-        ["tensor count at byte 8 is 131073", "at most 131072"];
+        ["tensor count at byte 8 is 65537", "at most 65536"];
     key_count_beyond_file: Raw::new(0, u64::MAX).zeros(100).0
         => Error::CountTooLarge { at: 16, found: u64::MAX, fits: 7, have: 100, .. },
         ["metadata count at byte 16 is 18446744073709551615", "hold at most 7"];
