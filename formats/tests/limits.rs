@@ -1,9 +1,9 @@
 //! A wrong file costs neither time nor memory, whatever it claims: each is opened in a process of its
-//! own, whose peak memory is read from the system. Where a sanitizer or an emulator multiplies both
-//! (`ASAN_OPTIONS` or `PUMICE_TEST_SLOW` is set), there is nothing to measure.
+//! own, whose peak memory is read from the system.
 #![cfg(target_os = "linux")]
 
 mod cases;
+mod machine;
 
 use std::fs::File;
 use std::io::Write;
@@ -24,17 +24,6 @@ struct Cost {
     time: Duration,
     peak_kib: u64,
     output: String,
-}
-
-/// Whether time and memory mean nothing here; says so.
-fn slow() -> bool {
-    let slow = ["ASAN_OPTIONS", "PUMICE_TEST_SLOW"]
-        .into_iter()
-        .find(|v| std::env::var_os(v).is_some());
-    if let Some(variable) = slow {
-        println!("skipped: {variable} is set");
-    }
-    slow.is_some()
 }
 
 /// Not a check of its own: the child's side of the tests below.
@@ -106,7 +95,7 @@ fn check(name: &str, path: &Path) -> String {
 
 #[test]
 fn no_wrong_file_costs_time_or_memory() {
-    if slow() {
+    if machine::is_slow() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
@@ -126,7 +115,7 @@ fn no_wrong_file_costs_time_or_memory() {
 /// would satisfy any count.
 #[test]
 fn no_wrong_giant_costs_time_or_memory() {
-    if slow() {
+    if machine::is_slow() {
         return;
     }
     let header = |n_tensors: u64, n_keys: u64| {
