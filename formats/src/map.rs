@@ -99,17 +99,21 @@ fn too_long(len: u64) -> Error {
 }
 
 impl Bytes {
-    /// Maps the first `len` bytes of `file`.
-    pub(crate) fn map(file: File, len: u64) -> Result<Self, Error> {
+    /// Maps the first `len` bytes of `file`. Some file systems cannot do that.
+    pub(crate) fn map(file: &File, len: u64) -> Result<Self, Error> {
         let len = usize::try_from(len).map_err(|_| too_long(len))?;
         // SAFETY: the map is private and never written, so this process does not change the bytes
         // that it lends out. Another process may: one that writes into the file changes what
         // is read here (all later use is bounds-checked against the length of this map, so wrong
         // values, not wild reads, are the result), and one that shortens it makes reads beyond the
         // new end raise SIGBUS, which `check_len` keeps to a short window. `Gguf` documents this.
-        let map = unsafe { memmap2::MmapOptions::new().len(len).map(&file) };
+        let map = unsafe { memmap2::MmapOptions::new().len(len).map(file) };
         let map = map.map_err(|source| Error::Io {
             doing: "map the file",
+            source,
+        })?;
+        let file = file.try_clone().map_err(|source| Error::Io {
+            doing: "keep the file open",
             source,
         })?;
         Ok(Self {

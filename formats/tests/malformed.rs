@@ -237,3 +237,30 @@ fn a_tensor_of_another_file_has_no_data_here() {
         Err(Error::OutsideFile { .. })
     ));
 }
+
+/// The kernel's own settings are files of a kind that cannot be mapped, and shorter than they claim.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_file_that_cannot_be_mapped_can_be_read() {
+    let path = Path::new("/sys/kernel/mm/transparent_hugepage/enabled");
+    if !path.is_file() {
+        println!("skipped: no {}", path.display());
+        return;
+    }
+    let error = Gguf::open(path, Access::Mmap).unwrap_err();
+    assert!(
+        matches!(
+            error.root(),
+            Error::Io {
+                doing: "map the file",
+                ..
+            }
+        ),
+        "{error:?}"
+    );
+    let error = Gguf::open(path, Access::Read).unwrap_err();
+    assert!(
+        matches!(error.root(), Error::FileShrank { .. }),
+        "{error:?}"
+    );
+}

