@@ -13,10 +13,12 @@ use crate::error::Error;
 /// How to get at the bytes of a file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Access {
-    /// Map the file: opens at once, pages come in as they are read and are shared between processes.
+    /// Map the file: opens at once, pages come in as they are read and are shared between
+    /// processes.
     #[default]
     Mmap,
-    /// Read the whole file into memory that this process owns: later changes of the file do no harm.
+    /// Read the whole file into memory that this process owns: later changes of the file do no
+    /// harm.
     Read,
 }
 

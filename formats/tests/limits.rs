@@ -1,5 +1,5 @@
-//! A wrong file costs neither time nor memory, whatever it claims: each is opened in a process of its
-//! own, whose peak memory is read from the system.
+//! A wrong file costs neither time nor memory, whatever it claims: each is opened in a process of
+//! its own, whose peak memory is read from the system.
 #![cfg(target_os = "linux")]
 
 mod cases;
@@ -111,8 +111,8 @@ fn no_wrong_file_costs_time_or_memory() {
     }
 }
 
-/// The size of a file says nothing about its truth: these have a gibibyte of zeros at the end, which
-/// would satisfy any count.
+/// The size of a file says nothing about its truth: these have a gibibyte of zeros at the end,
+/// which would satisfy any count.
 #[test]
 fn no_wrong_giant_costs_time_or_memory() {
     if machine::is_slow() {

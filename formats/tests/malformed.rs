@@ -238,7 +238,8 @@ fn a_tensor_of_another_file_has_no_data_here() {
     ));
 }
 
-/// The kernel's own settings are files of a kind that cannot be mapped, and shorter than they claim.
+/// The kernel's own settings are files of a kind that cannot be mapped, and shorter than they
+/// claim.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_file_that_cannot_be_mapped_can_be_read() {

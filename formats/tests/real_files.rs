@@ -1,5 +1,5 @@
-//! Files that other programs wrote: a small one, and real ones and the golden models where this machine
-//! has them (`PUMICE_TEST_MODELS` and `PUMICE_GOLDENS` name the folders).
+//! Files that other programs wrote: a small one, and real ones and the golden models where this
+//! machine has them (`PUMICE_TEST_MODELS` and `PUMICE_GOLDENS` name the folders).
 
 mod machine;
 

@@ -310,9 +310,9 @@ impl From<Strings> for Value {
 /// An array of strings in one buffer: a quarter of a million tokens load in a few milliseconds.
 ///
 /// The format asks for UTF-8, but vocabularies of bytes break that rule, so the strings are kept as
-/// bytes and nothing is checked while they load, which would double the time. [`Strings::get`] checks
-/// the one string that it hands out; [`Strings::get_bytes`] has an answer for every string. (Keys,
-/// tensor names and scalar strings must be UTF-8.)
+/// bytes and nothing is checked while they load, which would double the time. [`Strings::get`]
+/// checks the one string that it hands out; [`Strings::get_bytes`] has an answer for every string.
+/// (Keys, tensor names and scalar strings must be UTF-8.)
 #[derive(Clone, PartialEq, Eq)]
 pub struct Strings {
     /// The characters of all strings, one after the other.

@@ -1,4 +1,5 @@
-//! One wrong file for each thing that can be wrong, built byte by byte, with the error it must give.
+//! One wrong file for each thing that can be wrong, built byte by byte, with the error it must
+//! give.
 
 pub(crate) mod metadata;
 pub(crate) mod tensors;
