@@ -4,7 +4,6 @@ mod cases;
 mod common;
 
 use std::collections::HashSet;
-use std::path::Path;
 
 use cases::Case;
 use common::sample;
@@ -167,7 +166,7 @@ fn pipes_and_devices_are_refused_without_waiting() {
         ),
         "{error:?}"
     );
-    let error = Gguf::open(Path::new("/dev/null"), Access::Mmap).unwrap_err();
+    let error = Gguf::open(std::path::Path::new("/dev/null"), Access::Mmap).unwrap_err();
     assert!(
         matches!(error.root(), Error::NotAFile { found: "a device" }),
         "{error:?}"
@@ -243,7 +242,7 @@ fn a_tensor_of_another_file_has_no_data_here() {
 #[cfg(target_os = "linux")]
 #[test]
 fn a_file_that_cannot_be_mapped_can_be_read() {
-    let path = Path::new("/sys/kernel/mm/transparent_hugepage/enabled");
+    let path = std::path::Path::new("/sys/kernel/mm/transparent_hugepage/enabled");
     if !path.is_file() {
         println!("skipped: no {}", path.display());
         return;

@@ -105,7 +105,7 @@ fn read_all(gguf: &Gguf) -> usize {
 #[test]
 fn damaged_files_are_opened_or_refused() {
     let whole = [Endian::Little, Endian::Big].map(|e| common::sample().endian(e).to_bytes());
-    let (mut random, start) = (Random(7), Instant::now());
+    let (mut random, start, slow) = (Random(7), Instant::now(), machine::is_slow());
     let (mut n_good, mut n_read) = (0, 0);
     for i in 0..MUTATIONS {
         let mut bytes = whole[usize::from(i % 8 == 0)].clone();
@@ -119,7 +119,7 @@ fn damaged_files_are_opened_or_refused() {
             }
             Err(error) => assert!(!error.to_string().is_empty()),
         }
-        assert!(start.elapsed() < TIME_MAX, "hangs at mutation {i}");
+        assert!(start.elapsed() < TIME_MAX || slow, "hangs at mutation {i}");
     }
     println!(
         "{n_good} of {MUTATIONS} opened, {n_read} bytes, {:?}",
@@ -130,7 +130,9 @@ fn damaged_files_are_opened_or_refused() {
         n_good > MUTATIONS / 100 && n_good < MUTATIONS / 2,
         "{n_good} opened"
     );
-    check_memory();
+    if !slow {
+        check_memory();
+    }
 }
 
 /// The peak memory of the whole test process is small: no count was believed.
@@ -143,9 +145,7 @@ fn check_memory() {
         .unwrap();
     let peak_kib: u64 = line.trim().trim_end_matches(" kB").parse().unwrap();
     println!("peak {peak_kib} KiB");
-    if !machine::is_slow() {
-        assert!(peak_kib < MEMORY_MAX_KIB, "{peak_kib} KiB");
-    }
+    assert!(peak_kib < MEMORY_MAX_KIB, "{peak_kib} KiB");
 }
 
 #[cfg(not(target_os = "linux"))]

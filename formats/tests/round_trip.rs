@@ -1,6 +1,7 @@
 //! What the writer writes, the reader reads: versions, byte orders, alignments, all value types.
 
 mod common;
+#[cfg(target_os = "linux")]
 mod machine;
 
 use common::sample;
