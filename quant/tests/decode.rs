@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use formats::TensorType;
-use quant::{Error, Isa, SUPPORTED, decode, decode_row, kernels};
+use pumice_quant::{Error, Isa, SUPPORTED, decode, decode_row, kernels};
 
 fn data() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data")
