@@ -19,6 +19,7 @@ pub(crate) mod avx2;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx512;
 pub(crate) mod half;
+pub mod limits;
 pub(crate) mod patterns;
 pub(crate) mod prefetch;
 pub(crate) mod scalar;
