@@ -85,9 +85,7 @@ mod x86 {
             let hi = |a: __m256, b: __m256| -> __m256d { cast!(avx._mm256_unpackhi_ps(a, b)) };
             let lo2 = |a, b| avx._mm256_unpacklo_pd(a, b);
             let hi2 = |a, b| avx._mm256_unpackhi_pd(a, b);
-            transpose_quads!(
-                src, stride, quads, dst, dst_stride, gather, lo, hi, lo2, hi2
-            );
+            transpose_quads!(src, stride, quads, dst, dst_stride, gather, lo, hi, lo2, hi2);
         }
     }
 
@@ -113,9 +111,7 @@ mod x86 {
             let hi = |a: __m512, b: __m512| -> __m512d { cast!(avx._mm512_unpackhi_ps(a, b)) };
             let lo2 = |a, b| avx._mm512_unpacklo_pd(a, b);
             let hi2 = |a, b| avx._mm512_unpackhi_pd(a, b);
-            transpose_quads!(
-                src, stride, quads, dst, dst_stride, gather, lo, hi, lo2, hi2
-            );
+            transpose_quads!(src, stride, quads, dst, dst_stride, gather, lo, hi, lo2, hi2);
         }
     }
 }
@@ -143,9 +139,7 @@ mod aarch64 {
             let hi = |a, b| -> float64x2_t { cast!(neon.vzip2q_f32(a, b)) };
             let lo2 = |a, b| neon.vzip1q_f64(a, b);
             let hi2 = |a, b| neon.vzip2q_f64(a, b);
-            transpose_quads!(
-                src, stride, quads, dst, dst_stride, gather, lo, hi, lo2, hi2
-            );
+            transpose_quads!(src, stride, quads, dst, dst_stride, gather, lo, hi, lo2, hi2);
         }
     }
 }
