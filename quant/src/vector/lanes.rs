@@ -39,31 +39,45 @@ impl Lanes for pulp::Scalar {
     }
 }
 
-/// The body for one architecture: `$gather` loads the same 4 columns of all rows, so that row
-/// 4k + i stands in 128-bit lane k of register i; a 4x4 transposition within the lanes then
-/// leaves each column whole and in order.
+/// Transposes 4x4 blocks within 128-bit lanes: register i of `a` holds, in lane k, 4 columns of
+/// row 4k + i; register c of the result holds column c of all rows, in order.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
-macro_rules! transpose_quads {
-    ($src:ident, $stride:ident, $quads:ident, $dst:ident, $dst_stride:ident,
-     $gather:expr, $lo:expr, $hi:expr, $lo2:expr, $hi2:expr) => {
-        for j in 0..$quads {
-            let a = [0, 1, 2, 3].map(|i| $gather($src, i * $stride + 4 * j));
-            let (t0, t1) = ($lo(a[0], a[1]), $hi(a[0], a[1]));
-            let (t2, t3) = ($lo(a[2], a[3]), $hi(a[2], a[3]));
-            let columns = [$lo2(t0, t2), $hi2(t0, t2), $lo2(t1, t3), $hi2(t1, t3)];
-            for (c, column) in columns.into_iter().enumerate() {
-                $dst[(4 * j + c) * $dst_stride] = pulp::cast!(column);
-            }
-        }
-    };
+macro_rules! transpose_in_lanes {
+    ($a:ident, $lo:path, $hi:path, $lo2:path, $hi2:path, $token:expr) => {{
+        use pulp::cast;
+        let (t0, t1) = (
+            cast!($lo($token, $a[0], $a[1])),
+            cast!($hi($token, $a[0], $a[1])),
+        );
+        let (t2, t3) = (
+            cast!($lo($token, $a[2], $a[3])),
+            cast!($hi($token, $a[2], $a[3])),
+        );
+        [
+            cast!($lo2($token, t0, t2)),
+            cast!($hi2($token, t0, t2)),
+            cast!($lo2($token, t1, t3)),
+            cast!($hi2($token, t1, t3)),
+        ]
+    }};
 }
+
+// No closures and no `map` below: what the compiler leaves out of line loses the instruction set.
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use super::{Lanes, quad};
-    use core::arch::x86_64::{__m128, __m256, __m256d, __m512, __m512d};
+    use core::arch::x86_64::{__m128, __m256, __m512};
     use pulp::cast;
+    use pulp::core_arch::x86::{Avx, Avx512f};
     use pulp::x86::{V3, V4};
+
+    /// 4 columns of rows i and i + 4.
+    #[inline(always)]
+    fn gather256(avx: Avx, src: &[f32], at: usize, stride: usize) -> __m256 {
+        let (a, b): (__m128, __m128) = (cast!(quad(src, at)), cast!(quad(src, at + 4 * stride)));
+        avx._mm256_insertf128_ps::<1>(avx._mm256_castps128_ps256(a), b)
+    }
 
     impl Lanes for V3 {
         #[inline(always)]
@@ -75,20 +89,36 @@ mod x86 {
             dst: &mut [Self::f32s],
             dst_stride: usize,
         ) {
-            let avx = self.avx;
-            let m = |at| -> __m128 { cast!(quad(src, at)) };
-            let gather = |_: &[f32], at: usize| -> __m256 {
-                let low = avx._mm256_castps128_ps256(m(at));
-                avx._mm256_insertf128_ps::<1>(low, m(at + 4 * stride))
-            };
-            let lo = |a: __m256, b: __m256| -> __m256d { cast!(avx._mm256_unpacklo_ps(a, b)) };
-            let hi = |a: __m256, b: __m256| -> __m256d { cast!(avx._mm256_unpackhi_ps(a, b)) };
-            let lo2 = |a, b| avx._mm256_unpacklo_pd(a, b);
-            let hi2 = |a, b| avx._mm256_unpackhi_pd(a, b);
-            transpose_quads!(
-                src, stride, quads, dst, dst_stride, gather, lo, hi, lo2, hi2
-            );
+            for j in 0..quads {
+                let a = [
+                    gather256(self.avx, src, 4 * j, stride),
+                    gather256(self.avx, src, 4 * j + stride, stride),
+                    gather256(self.avx, src, 4 * j + 2 * stride, stride),
+                    gather256(self.avx, src, 4 * j + 3 * stride, stride),
+                ];
+                let columns: [Self::f32s; 4] = transpose_in_lanes!(
+                    a,
+                    Avx::_mm256_unpacklo_ps,
+                    Avx::_mm256_unpackhi_ps,
+                    Avx::_mm256_unpacklo_pd,
+                    Avx::_mm256_unpackhi_pd,
+                    self.avx
+                );
+                for c in 0..4 {
+                    dst[(4 * j + c) * dst_stride] = columns[c];
+                }
+            }
         }
+    }
+
+    /// 4 columns of rows i, i + 4, i + 8 and i + 12.
+    #[inline(always)]
+    fn gather512(avx: Avx512f, src: &[f32], at: usize, stride: usize) -> __m512 {
+        let (a, b): (__m128, __m128) = (cast!(quad(src, at)), cast!(quad(src, at + 4 * stride)));
+        let c: __m128 = cast!(quad(src, at + 8 * stride));
+        let d: __m128 = cast!(quad(src, at + 12 * stride));
+        let v = avx._mm512_insertf32x4::<1>(avx._mm512_castps128_ps512(a), b);
+        avx._mm512_insertf32x4::<3>(avx._mm512_insertf32x4::<2>(v, c), d)
     }
 
     impl Lanes for V4 {
@@ -101,21 +131,25 @@ mod x86 {
             dst: &mut [Self::f32s],
             dst_stride: usize,
         ) {
-            let avx = self.avx512f;
-            let m = |at| -> __m128 { cast!(quad(src, at)) };
-            let gather = |_: &[f32], at: usize| -> __m512 {
-                let v = avx._mm512_castps128_ps512(m(at));
-                let v = avx._mm512_insertf32x4::<1>(v, m(at + 4 * stride));
-                let v = avx._mm512_insertf32x4::<2>(v, m(at + 8 * stride));
-                avx._mm512_insertf32x4::<3>(v, m(at + 12 * stride))
-            };
-            let lo = |a: __m512, b: __m512| -> __m512d { cast!(avx._mm512_unpacklo_ps(a, b)) };
-            let hi = |a: __m512, b: __m512| -> __m512d { cast!(avx._mm512_unpackhi_ps(a, b)) };
-            let lo2 = |a, b| avx._mm512_unpacklo_pd(a, b);
-            let hi2 = |a, b| avx._mm512_unpackhi_pd(a, b);
-            transpose_quads!(
-                src, stride, quads, dst, dst_stride, gather, lo, hi, lo2, hi2
-            );
+            for j in 0..quads {
+                let a = [
+                    gather512(self.avx512f, src, 4 * j, stride),
+                    gather512(self.avx512f, src, 4 * j + stride, stride),
+                    gather512(self.avx512f, src, 4 * j + 2 * stride, stride),
+                    gather512(self.avx512f, src, 4 * j + 3 * stride, stride),
+                ];
+                let columns: [Self::f32s; 4] = transpose_in_lanes!(
+                    a,
+                    Avx512f::_mm512_unpacklo_ps,
+                    Avx512f::_mm512_unpackhi_ps,
+                    Avx512f::_mm512_unpacklo_pd,
+                    Avx512f::_mm512_unpackhi_pd,
+                    self.avx512f
+                );
+                for c in 0..4 {
+                    dst[(4 * j + c) * dst_stride] = columns[c];
+                }
+            }
         }
     }
 }
@@ -123,9 +157,10 @@ mod x86 {
 #[cfg(target_arch = "aarch64")]
 mod aarch64 {
     use super::{Lanes, quad};
-    use core::arch::aarch64::{float32x4_t, float64x2_t};
+    use core::arch::aarch64::float32x4_t;
     use pulp::aarch64::Neon;
     use pulp::cast;
+    use pulp::core_arch::aarch64::Neon as Token;
 
     impl Lanes for Neon {
         #[inline(always)]
@@ -137,15 +172,25 @@ mod aarch64 {
             dst: &mut [Self::f32s],
             dst_stride: usize,
         ) {
-            let neon = self.neon;
-            let gather = |_: &[f32], at: usize| -> float32x4_t { cast!(quad(src, at)) };
-            let lo = |a, b| -> float64x2_t { cast!(neon.vzip1q_f32(a, b)) };
-            let hi = |a, b| -> float64x2_t { cast!(neon.vzip2q_f32(a, b)) };
-            let lo2 = |a, b| neon.vzip1q_f64(a, b);
-            let hi2 = |a, b| neon.vzip2q_f64(a, b);
-            transpose_quads!(
-                src, stride, quads, dst, dst_stride, gather, lo, hi, lo2, hi2
-            );
+            for j in 0..quads {
+                let a: [float32x4_t; 4] = [
+                    cast!(quad(src, 4 * j)),
+                    cast!(quad(src, 4 * j + stride)),
+                    cast!(quad(src, 4 * j + 2 * stride)),
+                    cast!(quad(src, 4 * j + 3 * stride)),
+                ];
+                let columns: [Self::f32s; 4] = transpose_in_lanes!(
+                    a,
+                    Token::vzip1q_f32,
+                    Token::vzip2q_f32,
+                    Token::vzip1q_f64,
+                    Token::vzip2q_f64,
+                    self.neon
+                );
+                for c in 0..4 {
+                    dst[(4 * j + c) * dst_stride] = columns[c];
+                }
+            }
         }
     }
 }
