@@ -17,10 +17,11 @@ pub(crate) trait Lanes: Simd {
     );
 }
 
-/// The 4 floats from `at` on.
+/// The 4 floats from `at` on, as one load.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 #[inline(always)]
 fn quad(src: &[f32], at: usize) -> [f32; 4] {
-    [src[at], src[at + 1], src[at + 2], src[at + 3]]
+    *src[at..].first_chunk().expect("4 columns of every row")
 }
 
 impl Lanes for pulp::Scalar {
