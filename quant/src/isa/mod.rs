@@ -2,6 +2,7 @@
 
 pub(crate) mod half;
 pub(crate) mod prefetch;
+pub(crate) mod transpose;
 
 /// Instruction set rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
