@@ -23,6 +23,7 @@ pub mod limits;
 pub(crate) mod patterns;
 pub(crate) mod prefetch;
 pub(crate) mod scalar;
+pub(crate) mod transpose;
 
 use std::fmt;
 use std::str::FromStr;
