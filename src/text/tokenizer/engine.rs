@@ -29,8 +29,10 @@ impl Idle {
     /// Calls `work` with a scratch set.
     pub(super) fn with<R>(&self, work: impl FnOnce(&mut Scratch) -> R) -> R {
         let idle = self.0.lock().unwrap_or_else(|e| e.into_inner()).pop();
-        let mut scratch =
-            idle.unwrap_or_else(|| Scratch { row: Row::default(), cache: Cache::new() });
+        let mut scratch = idle.unwrap_or_else(|| Scratch {
+            row: Row::default(),
+            cache: Cache::new(),
+        });
         let result = work(&mut scratch);
         let mut idle = self.0.lock().unwrap_or_else(|e| e.into_inner());
         if idle.len() < MAX_IDLE {
@@ -77,18 +79,23 @@ impl Bpe {
         // Spaces are spelled back to U+0020, so the text is still UTF-8.
         let text = String::from_utf8_lossy(&text);
         self.pre.pattern.split(&text, &mut |line| {
-            if line.starts_with('\n') && let Some(id) = vocab.word(line.as_bytes()) {
+            if line.starts_with('\n')
+                && let Some(id) = vocab.word(line.as_bytes())
+            {
                 ids.push(id);
                 return;
             }
-            self.bridges.split(line.as_bytes(), |word| self.piece(vocab, word, work, ids));
+            self.bridges
+                .split(line.as_bytes(), |word| self.piece(vocab, word, work, ids));
         });
     }
 
     #[inline]
     fn piece(&self, vocab: &Vocab, piece: &[u8], work: &mut Scratch, ids: &mut Vec<u32>) {
         cached(vocab, piece, work, ids, |row, ids| {
-            if self.pre.ignore_merges() && let Some(id) = vocab.word(piece) {
+            if self.pre.ignore_merges()
+                && let Some(id) = vocab.word(piece)
+            {
                 ids.push(id);
                 return;
             }
@@ -176,13 +183,20 @@ impl Spm {
 pub(super) fn rank_of_score(score: f32) -> u32 {
     let bits = score.to_bits();
     // Floats in order as integers: negative ones are stored with falling bits.
-    let ascending = if bits >> 31 == 1 { !bits } else { bits | 1 << 31 };
+    let ascending = if bits >> 31 == 1 {
+        !bits
+    } else {
+        bits | 1 << 31
+    };
     !ascending
 }
 
 /// Tokens of single bytes, those that have one.
 fn fallback(byte_ids: &ByteIds, bytes: &[u8]) -> impl Iterator<Item = u32> {
-    bytes.iter().map(|&b| byte_ids[usize::from(b)]).filter(|&id| id != NONE)
+    bytes
+        .iter()
+        .map(|&b| byte_ids[usize::from(b)])
+        .filter(|&id| id != NONE)
 }
 
 /// Appends the tokens of `piece` from the cache, or else from `merge`, which are then kept.

@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use formats::{Array, Gguf, Metadata, Strings};
 use foldhash::fast::RandomState;
+use formats::{Array, Gguf, Metadata, Strings};
 
 use super::engine::{Bpe, Bridges, ByteIds, Idle, MergeMap, Spm, rank_of_score, unescape};
 use super::merge::NONE;
@@ -41,7 +41,9 @@ impl Tokenizer {
             "gpt2" | "gemma4" => load_bpe(meta, kind),
             "llama" => load_spm(meta),
             "none" | "no_vocab" | "" => Ok(Tokenizer::without_vocabulary(kind)),
-            other => Err(TokenizerError::UnsupportedKind { kind: other.to_owned() }),
+            other => Err(TokenizerError::UnsupportedKind {
+                kind: other.to_owned(),
+            }),
         }
     }
 
@@ -92,13 +94,23 @@ fn load_bpe(meta: &Metadata, kind: &str) -> Result<Tokenizer, TokenizerError> {
         }
     };
     let adds = Adds {
-        bos: pre.force_bos() || meta.bool("tokenizer.ggml.add_bos_token")?.unwrap_or(pre.add_bos()),
+        bos: pre.force_bos()
+            || meta
+                .bool("tokenizer.ggml.add_bos_token")?
+                .unwrap_or(pre.add_bos()),
         eos: meta.bool("tokenizer.ggml.add_eos_token")?.unwrap_or(false),
-        sep: meta.bool("tokenizer.ggml.add_sep_token")?.unwrap_or(pre.add_sep()),
+        sep: meta
+            .bool("tokenizer.ggml.add_sep_token")?
+            .unwrap_or(pre.add_sep()),
     };
     let bridges = Bridges::new(&vocab);
     let clean_spaces = pre.clean_spaces();
-    let engine = Engine::Bpe(Bpe { pre, merges, byte_ids, bridges });
+    let engine = Engine::Bpe(Bpe {
+        pre,
+        merges,
+        byte_ids,
+        bridges,
+    });
     let ids = special_ids(meta, vocab.len(), [None; 3])?;
     Tokenizer::assemble(meta, kind, vocab, engine, ids, adds, clean_spaces, warnings)
 }
@@ -149,9 +161,15 @@ impl Tokenizer {
             Engine::Spm(spm) => Some(spm.byte_ids[usize::from(b'\n')]).filter(|&id| id != NONE),
             _ => vocab.word(b"\n"),
         };
-        ids.nl = ids.nl.or_else(|| vocab.word(b"\n")).or_else(|| vocab.other(b"\n"));
+        ids.nl = ids
+            .nl
+            .or_else(|| vocab.word(b"\n"))
+            .or_else(|| vocab.other(b"\n"));
         let ends = ids.ends(&vocab);
-        let space_prefix = is_spm && meta.bool("tokenizer.ggml.add_space_prefix")?.unwrap_or(true);
+        let space_prefix = is_spm
+            && meta
+                .bool("tokenizer.ggml.add_space_prefix")?
+                .unwrap_or(true);
         let strips_after = match meta.str("general.name")? {
             Some(name) if is_spm => strips_after(name, &vocab),
             _ => vec![],
@@ -183,8 +201,13 @@ fn strips_after(model_name: &str, vocab: &Vocab) -> Vec<u32> {
         return vec![];
     }
     let keeps: [&[u8]; 3] = [b"<unk>", b"<s>", b"<|endoftext|>"];
-    let special = vocab.iter().filter(|(_, kind)| kind.control || kind.ty == TokenType::UserDefined);
-    special.map(|(id, _)| id).filter(|&id| !keeps.contains(&vocab.bytes(id))).collect()
+    let special = vocab
+        .iter()
+        .filter(|(_, kind)| kind.control || kind.ty == TokenType::UserDefined);
+    special
+        .map(|(id, _)| id)
+        .filter(|&id| !keeps.contains(&vocab.bytes(id)))
+        .collect()
 }
 
 /// The pre-tokenizer of this name, or a guess with a warning.
@@ -210,7 +233,11 @@ fn load_vocab(
     })?;
     if tokens.is_empty() || tokens.len() > MAX_TOKENS {
         let expected = format!("1 to {MAX_TOKENS}");
-        return Err(TokenizerError::Length { key: TOKENS, found: tokens.len(), expected });
+        return Err(TokenizerError::Length {
+            key: TOKENS,
+            found: tokens.len(),
+            expected,
+        });
     }
     if tokens.total_bytes() >= MAX_BYTES {
         let (found, expected) = (tokens.total_bytes(), MAX_BYTES);
@@ -236,16 +263,28 @@ fn load_vocab(
 
 /// Types of all tokens; empty if the file does not say.
 fn token_types(meta: &Metadata, n_tokens: usize) -> Result<Vec<TokenType>, TokenizerError> {
-    let Some(array) = meta.array(TYPES)? else { return Ok(vec![]) };
+    let Some(array) = meta.array(TYPES)? else {
+        return Ok(vec![]);
+    };
     check_length(TYPES, array.len(), n_tokens)?;
     let convert = |(index, found): (usize, i64)| {
         TokenType::from_id(found).ok_or(TokenizerError::TokenType { index, found })
     };
     match array {
-        Array::I32(types) => types.iter().map(|&t| i64::from(t)).enumerate().map(convert).collect(),
+        Array::I32(types) => types
+            .iter()
+            .map(|&t| i64::from(t))
+            .enumerate()
+            .map(convert)
+            .collect(),
         _ => {
             let types = meta.i32_array(TYPES)?.unwrap_or_default();
-            types.into_iter().map(i64::from).enumerate().map(convert).collect()
+            types
+                .into_iter()
+                .map(i64::from)
+                .enumerate()
+                .map(convert)
+                .collect()
         }
     }
 }
@@ -255,7 +294,11 @@ fn check_length(key: &'static str, found: usize, n_tokens: usize) -> Result<(), 
         return Ok(());
     }
     let expected = format!("{n_tokens}, one for each of {TOKENS}");
-    Err(TokenizerError::Length { key, found, expected })
+    Err(TokenizerError::Length {
+        key,
+        found,
+        expected,
+    })
 }
 
 /// `<0x41>` is the byte 0x41.
@@ -285,7 +328,9 @@ fn word_or_user_defined(vocab: &Vocab, bytes: &[u8]) -> Option<u32> {
         let kind = vocab.kind(*id);
         kind.ty == TokenType::UserDefined && !kind.control && !kind.marker
     };
-    vocab.word(bytes).or_else(|| vocab.other(bytes).filter(user_defined))
+    vocab
+        .word(bytes)
+        .or_else(|| vocab.other(bytes).filter(user_defined))
 }
 
 /// Resolves the merge list to ids. A merge of or into a token that steers the model is left out:
@@ -296,9 +341,16 @@ fn load_merges(merges: &Strings, vocab: &Vocab, escapes: bool) -> Result<MergeMa
     for (index, text) in merges.iter_bytes().enumerate() {
         let shown = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         // The first word may itself begin with a space.
-        let cut = text.iter().skip(1).position(|&b| b == b' ').map(|at| at + 1);
+        let cut = text
+            .iter()
+            .skip(1)
+            .position(|&b| b == b' ')
+            .map(|at| at + 1);
         let Some(cut) = cut.filter(|&cut| cut + 1 < text.len()) else {
-            return Err(TokenizerError::MergeShape { index, found: shown(text) });
+            return Err(TokenizerError::MergeShape {
+                index,
+                found: shown(text),
+            });
         };
         pair.clear();
         let spell = if escapes { unescape } else { bytes::unspell };
@@ -313,7 +365,11 @@ fn load_merges(merges: &Strings, vocab: &Vocab, escapes: bool) -> Result<MergeMa
                 None if vocab.other(part).is_some() => {}
                 None => {
                     let (found, unknown) = (shown(text), shown(part));
-                    return Err(TokenizerError::MergeToken { index, found, unknown });
+                    return Err(TokenizerError::MergeToken {
+                        index,
+                        found,
+                        unknown,
+                    });
                 }
             }
         }
@@ -341,7 +397,11 @@ fn special_ids(
         match meta.u64(&key)? {
             None => Ok(None),
             Some(id) if id < n_tokens as u64 => Ok(Some(id as u32)),
-            Some(found) => Err(TokenizerError::SpecialId { key, found, n_tokens }),
+            Some(found) => Err(TokenizerError::SpecialId {
+                key,
+                found,
+                n_tokens,
+            }),
         }
     };
     let either = |new: &str, old: &str| Ok::<_, TokenizerError>(named(new)?.or(named(old)?));

@@ -67,19 +67,17 @@ impl Row {
             let mut at = if self.symbols.is_empty() { NONE } else { 0 };
             while at != NONE {
                 let symbol = self.symbols[at as usize];
-                sink(symbol.id, &piece[symbol.start as usize..][..symbol.len as usize]);
+                sink(
+                    symbol.id,
+                    &piece[symbol.start as usize..][..symbol.len as usize],
+                );
                 at = symbol.next;
             }
         }
     }
 
     /// Cuts the piece into its first symbols and ranks all neighbours.
-    fn fill(
-        &mut self,
-        piece: &[u8],
-        first: &impl Fn(&[u8]) -> (usize, u32),
-        pairs: &impl Pairs,
-    ) {
+    fn fill(&mut self, piece: &[u8], first: &impl Fn(&[u8]) -> (usize, u32), pairs: &impl Pairs) {
         self.symbols.clear();
         let mut at = 0;
         while at < piece.len() {
@@ -158,7 +156,11 @@ impl Row {
     }
 
     fn merge_long(&mut self, piece: &[u8], pairs: &impl Pairs) {
-        let ranked = self.symbols.iter().enumerate().filter(|(_, s)| s.rank != NONE);
+        let ranked = self
+            .symbols
+            .iter()
+            .enumerate()
+            .filter(|(_, s)| s.rank != NONE);
         let candidates: Vec<_> = ranked.map(|(at, s)| Reverse((s.rank, at as u32))).collect();
         self.heap = BinaryHeap::from(candidates);
         while let Some(Reverse((rank, at))) = self.heap.pop() {
@@ -190,7 +192,9 @@ mod tests {
     impl Pairs for Hashed {
         fn pair(&self, piece: &[u8], left: &Symbol, right: &Symbol) -> Option<(u32, u32)> {
             let bytes = &piece[left.start as usize..(right.start + right.len) as usize];
-            let hash = bytes.iter().fold(7u32, |h, &b| h.wrapping_mul(31).wrapping_add(b.into()));
+            let hash = bytes
+                .iter()
+                .fold(7u32, |h, &b| h.wrapping_mul(31).wrapping_add(b.into()));
             (hash % 3 != 0 && bytes.len() < 9).then_some((hash % 17, hash))
         }
     }
@@ -209,7 +213,11 @@ mod tests {
             let ends = |long: bool| {
                 let mut row = Row::default();
                 row.fill(&piece, &first, &Hashed);
-                if long { row.merge_long(&piece, &Hashed) } else { row.merge_short(&piece, &Hashed) }
+                if long {
+                    row.merge_long(&piece, &Hashed)
+                } else {
+                    row.merge_short(&piece, &Hashed)
+                }
                 let mut ends = vec![];
                 let mut at = if row.symbols.is_empty() { NONE } else { 0 };
                 while at != NONE {

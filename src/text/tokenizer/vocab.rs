@@ -85,7 +85,8 @@ impl Vocab {
     /// Adds the next token. `write` appends its bytes to the buffer.
     pub(super) fn push(&mut self, kind: Kind, write: impl FnOnce(&mut Vec<u8>)) {
         write(&mut self.bytes);
-        self.ends.push(u32::try_from(self.bytes.len()).unwrap_or(u32::MAX));
+        self.ends
+            .push(u32::try_from(self.bytes.len()).unwrap_or(u32::MAX));
         self.kinds.push(kind);
     }
 
@@ -98,8 +99,15 @@ impl Vocab {
         for id in 0..self.len() as u32 {
             let bytes = self.bytes(id);
             let hash = self.hasher.hash_one(bytes);
-            let table = if self.kind(id).is_word() { &mut words } else { &mut others };
-            if table.find(hash, |&other| self.bytes(other) == bytes).is_none() {
+            let table = if self.kind(id).is_word() {
+                &mut words
+            } else {
+                &mut others
+            };
+            if table
+                .find(hash, |&other| self.bytes(other) == bytes)
+                .is_none()
+            {
                 table.insert_unique(hash, id, |&id| self.hasher.hash_one(self.bytes(id)));
             }
         }
@@ -115,7 +123,11 @@ impl Vocab {
     #[inline]
     pub(super) fn bytes(&self, id: u32) -> &[u8] {
         let id = id as usize;
-        let start = if id == 0 { 0 } else { self.ends[id - 1] as usize };
+        let start = if id == 0 {
+            0
+        } else {
+            self.ends[id - 1] as usize
+        };
         &self.bytes[start..self.ends[id] as usize]
     }
 
@@ -129,13 +141,17 @@ impl Vocab {
     #[inline]
     pub(super) fn word(&self, bytes: &[u8]) -> Option<u32> {
         let hash = self.hasher.hash_one(bytes);
-        self.words.find(hash, |&id| self.bytes(id) == bytes).copied()
+        self.words
+            .find(hash, |&id| self.bytes(id) == bytes)
+            .copied()
     }
 
     /// A token with exactly these bytes that merging never makes: control, user-defined, byte.
     pub(super) fn other(&self, bytes: &[u8]) -> Option<u32> {
         let hash = self.hasher.hash_one(bytes);
-        self.others.find(hash, |&id| self.bytes(id) == bytes).copied()
+        self.others
+            .find(hash, |&id| self.bytes(id) == bytes)
+            .copied()
     }
 
     /// Hash of a piece of text, for caches that belong to this vocabulary.
@@ -146,7 +162,10 @@ impl Vocab {
 
     /// Ids and kinds of all tokens, in order.
     pub(super) fn iter(&self) -> impl Iterator<Item = (u32, Kind)> {
-        self.kinds.iter().enumerate().map(|(id, &kind)| (id as u32, kind))
+        self.kinds
+            .iter()
+            .enumerate()
+            .map(|(id, &kind)| (id as u32, kind))
     }
 }
 

@@ -28,27 +28,107 @@ const NAMES: &[(&[&str], &str, u8)] = &[
     (&["chameleon"], "chameleon", ADD_BOS),
     (&["deepseek-coder"], "deepseek-coder", 0),
     (&["deepseek-llm"], "deepseek-llm", 0),
-    (&["deepseek-v3", "hunyuan-dense", "hy_v4", "joyai-llm"], "deepseek-v3", 0),
+    (
+        &["deepseek-v3", "hunyuan-dense", "hy_v4", "joyai-llm"],
+        "deepseek-v3",
+        0,
+    ),
     (&["default"], "default", CLEAN_SPACES),
     (&["command-r", "smollm"], "digits-gpt2", 0),
-    (&["codeshell", "exaone", "mellum2", "minerva-7b", "refact", "starcoder"], "digits-gpt2", CLEAN_SPACES),
+    (
+        &[
+            "codeshell",
+            "exaone",
+            "mellum2",
+            "minerva-7b",
+            "refact",
+            "starcoder",
+        ],
+        "digits-gpt2",
+        CLEAN_SPACES,
+    ),
     (&["exaone-moe"], "exaone-moe", CLEAN_SPACES),
     (&["falcon"], "falcon", CLEAN_SPACES),
     (&["granite-docling", "trillion"], "gpt2", 0),
-    (&["a.x-4.0", "exaone4", "gigachat", "gpt-2", "jais", "jina-de", "jina-es", "jina-v2-de", "jina-v2-es", "mellum", "modern-bert", "mpt", "olmo", "phi-2"], "gpt2", CLEAN_SPACES),
-    (&["jina-v1-en", "jina-v2-code", "roberta-bpe"], "gpt2", CLEAN_SPACES | ADD_SEP),
-    (&["granite-embed-multi-97m"], "granite-embed-multi", IGNORE_MERGES),
+    (
+        &[
+            "a.x-4.0",
+            "exaone4",
+            "gigachat",
+            "gpt-2",
+            "jais",
+            "jina-de",
+            "jina-es",
+            "jina-v2-de",
+            "jina-v2-es",
+            "mellum",
+            "modern-bert",
+            "mpt",
+            "olmo",
+            "phi-2",
+        ],
+        "gpt2",
+        CLEAN_SPACES,
+    ),
+    (
+        &["jina-v1-en", "jina-v2-code", "roberta-bpe"],
+        "gpt2",
+        CLEAN_SPACES | ADD_SEP,
+    ),
+    (
+        &["granite-embed-multi-97m"],
+        "granite-embed-multi",
+        IGNORE_MERGES,
+    ),
     (&["jais-2"], "jais2", CLEAN_SPACES),
     (&["kimi-k2"], "kimi-k2", 0),
     (&["laguna"], "laguna", 0),
-    (&["chatglm-bpe", "dbrx", "smaug-bpe"], "llama3", CLEAN_SPACES),
+    (
+        &["chatglm-bpe", "dbrx", "smaug-bpe"],
+        "llama3",
+        CLEAN_SPACES,
+    ),
     (&["glm4", "glm5"], "llama3", IGNORE_MERGES | CLEAN_SPACES),
-    (&["falcon-h1", "falcon3", "jina-v5-nano", "lfm2", "llama-bpe", "llama-v3", "llama3", "midm-2.0", "pixtral"], "llama3", IGNORE_MERGES | CLEAN_SPACES | ADD_BOS),
+    (
+        &[
+            "falcon-h1",
+            "falcon3",
+            "jina-v5-nano",
+            "lfm2",
+            "llama-bpe",
+            "llama-v3",
+            "llama3",
+            "midm-2.0",
+            "pixtral",
+        ],
+        "llama3",
+        IGNORE_MERGES | CLEAN_SPACES | ADD_BOS,
+    ),
     (&["minicpm5"], "minicpm5", IGNORE_MERGES | CLEAN_SPACES),
     (&["sarvam-moe"], "newline-runs", ESCAPE_SPACES),
-    (&["gemma4", "granite-embed-multi-311m"], "newline-runs", CLEAN_SPACES | ESCAPE_SPACES | FORCE_BOS),
-    (&["gpt-4o", "kanana2", "llama4", "minimax-m2", "talkie"], "o200k", 0),
-    (&["deepseek-r1-qwen", "f2llmv2", "grok-2", "hunyuan", "kormo", "qwen2", "solar-open"], "qwen2", 0),
+    (
+        &["gemma4", "granite-embed-multi-311m"],
+        "newline-runs",
+        CLEAN_SPACES | ESCAPE_SPACES | FORCE_BOS,
+    ),
+    (
+        &["gpt-4o", "kanana2", "llama4", "minimax-m2", "talkie"],
+        "o200k",
+        0,
+    ),
+    (
+        &[
+            "deepseek-r1-qwen",
+            "f2llmv2",
+            "grok-2",
+            "hunyuan",
+            "kormo",
+            "qwen2",
+            "solar-open",
+        ],
+        "qwen2",
+        0,
+    ),
     (&["megrez", "stablelm2"], "qwen2", CLEAN_SPACES),
     (&["qwen35"], "qwen35", 0),
     (&["seed-coder"], "seed-coder", 0),
@@ -66,8 +146,6 @@ const NAMES: &[(&[&str], &str, u8)] = &[
 pub(crate) struct Pre {
     /// What cuts the text.
     pub(crate) pattern: Pattern,
-    /// Name of the pattern.
-    pub(crate) pattern_name: &'static str,
     flags: u8,
 }
 
@@ -107,8 +185,11 @@ impl Pre {
 /// one knows it.
 pub(crate) fn pre(name: &str) -> Option<Pre> {
     let name = if name.is_empty() { "default" } else { name };
-    let &(_, pattern_name, flags) = NAMES.iter().find(|(names, ..)| names.contains(&name))?;
-    Some(Pre { pattern: Pattern::new(steps(pattern_name)), pattern_name, flags })
+    let &(_, pattern, flags) = NAMES.iter().find(|(names, ..)| names.contains(&name))?;
+    Some(Pre {
+        pattern: Pattern::new(steps(pattern)),
+        flags,
+    })
 }
 
 /// All names of the table.
@@ -135,7 +216,13 @@ fn some(set: &str) -> Rule {
 
 /// `set{min,max}`
 fn counted(set: &str, min: u32, max: u32) -> Rule {
-    Rule::Run { lead: Lead::None, set: Set::new(set), min, max, tail: None }
+    Rule::Run {
+        lead: Lead::None,
+        set: Set::new(set),
+        min,
+        max,
+        tail: None,
+    }
 }
 
 /// `lead?set+`
@@ -146,7 +233,13 @@ fn led(lead: &str, set: &str) -> Rule {
 /// `lead?set+tail*`
 fn led_tailed(lead: &str, set: &str, tail: Option<(&str, u32)>) -> Rule {
     let tail = tail.map(|(tail, max)| (Set::new(tail), max));
-    Rule::Run { lead: Lead::Maybe(Set::new(lead)), set: Set::new(set), min: 1, max: MANY, tail }
+    Rule::Run {
+        lead: Lead::Maybe(Set::new(lead)),
+        set: Set::new(set),
+        min: 1,
+        max: MANY,
+        tail,
+    }
 }
 
 /// `lead? upper* lower+ suffix?|lead? upper+ lower* suffix?`
@@ -201,10 +294,20 @@ fn deepseek_words(breaks: bool) -> Step {
     let lead = Lead::Must(Set::new(r"[!-/:-@\[-`{-~]"));
     let tail = breaks.then_some((BREAK, MANY));
     Step::Match(vec![
-        Rule::Run { lead, set: Set::new("[A-Za-z]"), min: 1, max: MANY, tail: None },
+        Rule::Run {
+            lead,
+            set: Set::new("[A-Za-z]"),
+            min: 1,
+            max: MANY,
+            tail: None,
+        },
         led(r"[^\r\n\p{L}\p{P}\p{S}]", LETTER_MARK),
         led_tailed("[ ]", r"[\p{P}\p{S}]", tail),
-        if breaks { Rule::ToLineBreak } else { counted(BREAK, 1, 1) },
+        if breaks {
+            Rule::ToLineBreak
+        } else {
+            counted(BREAK, 1, 1)
+        },
         Rule::Spaces,
     ])
 }
@@ -241,7 +344,11 @@ fn steps(name: &str) -> Vec<Step> {
         "o200k" | "granite-embed-multi" => vec![Step::Match(cased_words(contraction, 3))],
         "tekken" => vec![Step::Match(cased_words(None, 1))],
         "newline-runs" => vec![Step::Match(vec![some(r"[^\n]"), some(r"[\n]")])],
-        "deepseek-v3" => vec![only(counted(NUMBER, 1, 3)), only(some(CJK)), deepseek_words(true)],
+        "deepseek-v3" => vec![
+            only(counted(NUMBER, 1, 3)),
+            only(some(CJK)),
+            deepseek_words(true),
+        ],
         "spark2.5" => vec![
             only(counted(NUMBER, 1, 3)),
             only(some(CJK)),
@@ -295,12 +402,18 @@ fn rare_steps(name: &str) -> Vec<Step> {
         "tiny-aya" => {
             let border = Border::Not(Set::new(r"\w"));
             vec![
-                only(Rule::Thousands { set: Set::new(r"\d"), border }),
+                only(Rule::Thousands {
+                    set: Set::new(r"\d"),
+                    border,
+                }),
                 Step::Match(cased_words(contraction, 3)),
             ]
         }
         "afmoe" => vec![
-            only(Rule::Thousands { set: Set::new(NUMBER), border: Border::Any }),
+            only(Rule::Thousands {
+                set: Set::new(NUMBER),
+                border: Border::Any,
+            }),
             only(some(AFMOE_SCRIPTS)),
             deepseek_words(true),
         ],
