@@ -16,9 +16,7 @@ use serde_json::Value as Json;
 const KINDS: [&str; 3] = ["gpt2", "llama", "gemma4"];
 
 fn folder(variable: &str) -> Option<PathBuf> {
-    let folder = std::env::var_os(variable)
-        .map(PathBuf::from)
-        .filter(|f| f.is_dir());
+    let folder = std::env::var_os(variable).map(PathBuf::from).filter(|f| f.is_dir());
     if folder.is_none() {
         println!("skipped: {variable} names no folder");
     }
@@ -33,9 +31,7 @@ fn read_json(path: &Path) -> Json {
 fn gunzip(path: &Path) -> Gguf {
     let mut bytes = vec![];
     let file = std::fs::File::open(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-    flate2::read::GzDecoder::new(file)
-        .read_to_end(&mut bytes)
-        .unwrap();
+    flate2::read::GzDecoder::new(file).read_to_end(&mut bytes).unwrap();
     Gguf::from_bytes(bytes).unwrap()
 }
 
@@ -85,24 +81,12 @@ impl Report {
     }
 
     fn finish(self, name: &str, least: usize) {
-        println!(
-            "{name}: {} checks, {} failures",
-            self.checked,
-            self.failures.len()
-        );
+        println!("{name}: {} checks, {} failures", self.checked, self.failures.len());
         for failure in self.failures.iter().take(40) {
             println!("  {failure}");
         }
-        assert!(
-            self.failures.is_empty(),
-            "{name}: {} failures",
-            self.failures.len()
-        );
-        assert!(
-            self.checked >= least,
-            "{name}: only {} checks",
-            self.checked
-        );
+        assert!(self.failures.is_empty(), "{name}: {} failures", self.failures.len());
+        assert!(self.checked >= least, "{name}: only {} checks", self.checked);
     }
 }
 
@@ -124,9 +108,7 @@ fn check_vocabulary(golden: &Json, tokenizer: &Tokenizer, report: &mut Report) {
     for case in golden["cases"].as_array().unwrap() {
         let text = bytes_of(case, "text").unwrap();
         let shown = String::from_utf8_lossy(&text).into_owned();
-        let plain = tokenizer
-            .encode_bytes(&text, Special::Plain, false)
-            .unwrap();
+        let plain = tokenizer.encode_bytes(&text, Special::Plain, false).unwrap();
         let special = tokenizer.encode_bytes(&text, Special::Parse, true).unwrap();
         if case["must_not_crash"] == true || case["invalid_utf8"] == true {
             // Only required not to fail; the ids must still be a vocabulary's.
@@ -144,14 +126,7 @@ fn check_vocabulary(golden: &Json, tokenizer: &Tokenizer, report: &mut Report) {
         report.check(accepted.contains(&Some(special.clone())), || {
             format!("special ids of {shown:?}: {special:?}, expected {ids_special:?}")
         });
-        check_text(
-            case,
-            tokenizer,
-            (&prefix, &suffix),
-            &ids,
-            &ids_special,
-            report,
-        );
+        check_text(case, tokenizer, (&prefix, &suffix), &ids, &ids_special, report);
     }
 }
 
@@ -170,37 +145,23 @@ fn check_text(
     let detok = bytes_of(case, "detok").unwrap_or(text);
     let mut ours = tokenizer.decode_bytes(ids, Show::Text).unwrap();
     let lossy = String::from_utf8_lossy(&ours).into_owned();
-    report.check(streamed(tokenizer, ids, Show::Text) == lossy, || {
-        format!("stream of {ids:?}")
-    });
-    let bare: Vec<u8> = ids
-        .iter()
-        .flat_map(|&id| tokenizer.token_bytes(id).unwrap())
-        .copied()
-        .collect();
+    report.check(streamed(tokenizer, ids, Show::Text) == lossy, || format!("stream of {ids:?}"));
+    let bare: Vec<u8> =
+        ids.iter().flat_map(|&id| tokenizer.token_bytes(id).unwrap()).copied().collect();
     let expected_bare = pieces.as_ref().unwrap_or(&detok);
-    report.check(&bare == expected_bare, || {
-        format!("pieces of {ids:?}: {bare:?} {expected_bare:?}")
-    });
+    report
+        .check(&bare == expected_bare, || format!("pieces of {ids:?}: {bare:?} {expected_bare:?}"));
     if tokenizer.publishes_tidy_text() && pieces.is_some() {
-        report.check(Some(&ours) == pieces.as_ref(), || {
-            format!("spaces of {ids:?} changed")
-        });
+        report.check(Some(&ours) == pieces.as_ref(), || format!("spaces of {ids:?} changed"));
         ours = tidy_spaces(&lossy).into_bytes();
     }
     report.check(ours == detok, || {
-        format!(
-            "text of {ids:?}: {lossy:?}, expected {:?}",
-            String::from_utf8_lossy(&detok)
-        )
+        format!("text of {ids:?}: {lossy:?}, expected {:?}", String::from_utf8_lossy(&detok))
     });
 
     let shown = tokenizer.decode_bytes(ids_special, Show::All).unwrap();
     let pieces_of = |ids: &[u32]| -> Vec<u8> {
-        ids.iter()
-            .flat_map(|&id| tokenizer.token_bytes(id).unwrap())
-            .copied()
-            .collect()
+        ids.iter().flat_map(|&id| tokenizer.token_bytes(id).unwrap()).copied().collect()
     };
     let expected = bytes_of(case, "detok_special")
         .unwrap_or_else(|| [pieces_of(prefix), detok.clone(), pieces_of(suffix)].concat());
@@ -218,9 +179,7 @@ fn check_text(
 fn check_facts(golden: &Json, tokenizer: &Tokenizer, report: &mut Report) {
     let facts = &golden["facts"];
     let special = tokenizer.special();
-    report.check(facts["n_tokens"] == tokenizer.n_tokens(), || {
-        "n_tokens".to_owned()
-    });
+    report.check(facts["n_tokens"] == tokenizer.n_tokens(), || "n_tokens".to_owned());
     for (name, ours) in [
         ("bos", special.bos),
         ("eos", special.eos),
@@ -238,24 +197,16 @@ fn check_facts(golden: &Json, tokenizer: &Tokenizer, report: &mut Report) {
     ] {
         let expected = facts[name].as_i64().unwrap();
         let ours = ours.map_or(-1, i64::from);
-        report.check(ours == expected, || {
-            format!("{name}: {ours}, expected {expected}")
-        });
+        report.check(ours == expected, || format!("{name}: {ours}, expected {expected}"));
     }
     let adds = tokenizer.adds();
-    for (name, ours) in [
-        ("add_bos", adds.bos),
-        ("add_eos", adds.eos),
-        ("add_sep", adds.sep),
-    ] {
+    for (name, ours) in [("add_bos", adds.bos), ("add_eos", adds.eos), ("add_sep", adds.sep)] {
         report.check(facts[name] == ours, || format!("{name}: {ours}"));
     }
     let all = ids_of(facts, "eog").unwrap();
     let by_text = ids_of(facts, "eog_by_text").unwrap();
     let ours = tokenizer.eog();
-    let complete = all
-        .iter()
-        .all(|id| ours.contains(id) || by_text.contains(id));
+    let complete = all.iter().all(|id| ours.contains(id) || by_text.contains(id));
     let exact = ours.iter().all(|id| all.contains(id));
     report.check(complete && exact, || {
         format!("eog: {ours:?}, expected {all:?} or less {by_text:?}")
@@ -280,11 +231,7 @@ fn check_file(path: &Path, models: Option<&Path>) {
     } else {
         gunzip(&path.with_file_name(vocab))
     };
-    let file = if golden["set"].is_object() {
-        with_values(&file, &golden["set"])
-    } else {
-        file
-    };
+    let file = if golden["set"].is_object() { with_values(&file, &golden["set"]) } else { file };
     let tokenizer = Tokenizer::from_gguf(&file).unwrap();
     assert_eq!(tokenizer.warnings(), [""; 0], "{name}");
     let mut report = Report::default();
@@ -332,9 +279,7 @@ fn every_pre_tokenizer_of_the_goldens() {
             let splits: Vec<_> = splits.iter().map(|s| s.as_str().unwrap()).collect();
             let text = case["text"].as_str().map_or(splits.concat(), str::to_owned);
             let ours = tokenizer.pieces(&text);
-            report.check(ours == splits, || {
-                format!("{name}: {ours:?}, expected {splits:?}")
-            });
+            report.check(ours == splits, || format!("{name}: {ours:?}, expected {splits:?}"));
             let ids = tokenizer.encode(&text, Special::Plain, false).unwrap();
             report.check(Some(&ids) == ids_of(case, "ids").as_ref(), || {
                 format!("{name}: {text:?} {ids:?}, expected {}", case["ids"])

@@ -25,15 +25,8 @@ pub(super) struct Cache {
 
 impl Cache {
     pub(super) fn new() -> Cache {
-        let empty = Slot {
-            ids: [0; MAX_IDS],
-            n_ids: 0,
-            len: 0,
-            piece: [0; MAX_BYTES],
-        };
-        Cache {
-            slots: vec![empty; N_SLOTS],
-        }
+        let empty = Slot { ids: [0; MAX_IDS], n_ids: 0, len: 0, piece: [0; MAX_BYTES] };
+        Cache { slots: vec![empty; N_SLOTS] }
     }
 
     /// Whether a piece may be kept at all.

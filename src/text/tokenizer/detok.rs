@@ -33,20 +33,12 @@ pub struct Detokenizer {
 impl Detokenizer {
     /// For the start of a text: the space that SentencePiece puts before a text is dropped.
     pub fn new(show: Show) -> Detokenizer {
-        Detokenizer {
-            show,
-            at_start: true,
-            pending: vec![],
-            text: String::new(),
-        }
+        Detokenizer { show, at_start: true, pending: vec![], text: String::new() }
     }
 
     /// For text that goes on after other text: every space is kept.
     pub fn continuing(show: Show) -> Detokenizer {
-        Detokenizer {
-            at_start: false,
-            ..Detokenizer::new(show)
-        }
+        Detokenizer { at_start: false, ..Detokenizer::new(show) }
     }
 
     /// Takes the next token; returns the text that is now certain, often none.
@@ -111,10 +103,7 @@ impl Tokenizer {
         }
         let n_tokens = self.vocab.len();
         if id as usize >= n_tokens {
-            return Err(TokenizerError::UnknownId {
-                found: id,
-                n_tokens,
-            });
+            return Err(TokenizerError::UnknownId { found: id, n_tokens });
         }
         let hidden = show == Show::Text && self.is_hidden(id);
         Ok(if hidden { &[] } else { self.vocab.bytes(id) })

@@ -1,10 +1,12 @@
 //! The two ways of turning ordinary text into tokens: byte-level (or raw) BPE with a merge list,
 //! and SentencePiece-BPE with scores. What is special in a text was cut out before ([`super::split`]).
 
-use std::collections::HashMap;
+use std::hash::BuildHasher;
 use std::sync::Mutex;
 
 use foldhash::fast::RandomState;
+use hashbrown::HashTable;
+use memchr::memmem;
 
 use super::cache::Cache;
 use super::merge::{NONE, Pairs, Row, Symbol};
@@ -29,10 +31,8 @@ impl Idle {
     /// Calls `work` with a scratch set.
     pub(super) fn with<R>(&self, work: impl FnOnce(&mut Scratch) -> R) -> R {
         let idle = self.0.lock().unwrap_or_else(|e| e.into_inner()).pop();
-        let mut scratch = idle.unwrap_or_else(|| Scratch {
-            row: Row::default(),
-            cache: Cache::new(),
-        });
+        let mut scratch =
+            idle.unwrap_or_else(|| Scratch { row: Row::default(), cache: Cache::new() });
         let result = work(&mut scratch);
         let mut idle = self.0.lock().unwrap_or_else(|e| e.into_inner());
         if idle.len() < MAX_IDLE {
@@ -45,14 +45,54 @@ impl Idle {
 /// The tokens that spell single bytes; [`NONE`] where a byte has none.
 pub(super) type ByteIds = Box<[u32; 256]>;
 
-/// The merge list: the pair of ids to rank and token.
-pub(super) type MergeMap = HashMap<(u32, u32), (u32, u32), RandomState>;
+/// A merge as ids: left, right, the token that they make.
+pub(super) type Merge = [u32; 3];
+
+/// The merge list, to be looked into by pairs. The table holds places in the list only: it is a
+/// third the size of one that holds the merges, and building it is what loading waits for.
+#[derive(Debug)]
+pub(super) struct Merges {
+    list: Vec<Merge>,
+    table: HashTable<u32>,
+    hasher: RandomState,
+}
+
+impl Merges {
+    /// `list` is in order of rank; one that names [`NONE`] is never found. Of equal pairs the
+    /// first counts.
+    pub(super) fn new(list: Vec<Merge>) -> Merges {
+        let hasher = RandomState::default();
+        let hash = |merge: &Merge| hasher.hash_one(merge_key(merge[0], merge[1]));
+        let mut table = HashTable::with_capacity(list.len());
+        for (rank, merge) in list.iter().enumerate().filter(|(_, merge)| !merge.contains(&NONE)) {
+            let same = |&other: &u32| list[other as usize][..2] == merge[..2];
+            let slot = table.entry(hash(merge), same, |&other| hash(&list[other as usize]));
+            slot.or_insert(rank as u32);
+        }
+        Merges { list, table, hasher }
+    }
+
+    /// Rank and token of the merge of two tokens.
+    #[inline]
+    fn get(&self, left: u32, right: u32) -> Option<(u32, u32)> {
+        let hash = self.hasher.hash_one(merge_key(left, right));
+        let same = |&rank: &u32| self.list[rank as usize][..2] == [left, right];
+        let rank = *self.table.find(hash, same)?;
+        Some((rank, self.list[rank as usize][2]))
+    }
+}
+
+/// Two neighbours as one number.
+#[inline]
+fn merge_key(left: u32, right: u32) -> u64 {
+    u64::from(left) << 32 | u64::from(right)
+}
 
 /// Byte-level BPE (`tokenizer.ggml.model` = `gpt2`), or BPE over characters (`gemma4`).
 #[derive(Debug)]
 pub(super) struct Bpe {
     pub(super) pre: Pre,
-    pub(super) merges: MergeMap,
+    pub(super) merges: Merges,
     /// Byte-level: the symbol of each byte. Over characters: the fallback token of each byte.
     pub(super) byte_ids: ByteIds,
     /// Bytes that some token has before a space (over characters only).
@@ -62,7 +102,7 @@ pub(super) struct Bpe {
 impl Pairs for Bpe {
     #[inline]
     fn pair(&self, _: &[u8], left: &Symbol, right: &Symbol) -> Option<(u32, u32)> {
-        self.merges.get(&(left.id, right.id)).copied()
+        self.merges.get(left.id, right.id)
     }
 }
 
@@ -85,8 +125,7 @@ impl Bpe {
                 ids.push(id);
                 return;
             }
-            self.bridges
-                .split(line.as_bytes(), |word| self.piece(vocab, word, work, ids));
+            self.bridges.split(line.as_bytes(), |word| self.piece(vocab, word, work, ids));
         });
     }
 
@@ -183,20 +222,13 @@ impl Spm {
 pub(super) fn rank_of_score(score: f32) -> u32 {
     let bits = score.to_bits();
     // Floats in order as integers: negative ones are stored with falling bits.
-    let ascending = if bits >> 31 == 1 {
-        !bits
-    } else {
-        bits | 1 << 31
-    };
+    let ascending = if bits >> 31 == 1 { !bits } else { bits | 1 << 31 };
     !ascending
 }
 
 /// Tokens of single bytes, those that have one.
 fn fallback(byte_ids: &ByteIds, bytes: &[u8]) -> impl Iterator<Item = u32> {
-    bytes
-        .iter()
-        .map(|&b| byte_ids[usize::from(b)])
-        .filter(|&id| id != NONE)
+    bytes.iter().map(|&b| byte_ids[usize::from(b)]).filter(|&id| id != NONE)
 }
 
 /// Appends the tokens of `piece` from the cache, or else from `merge`, which are then kept.
@@ -220,11 +252,13 @@ fn cached(
     work.cache.put(hash, piece, &ids[start..]);
 }
 
+/// How SentencePiece spells a space: U+2581.
+const MARK: &[u8] = "\u{2581}".as_bytes();
+
 /// U+2581 as the space that it stands for: inside this program, vocabularies spell spaces as
 /// spaces.
 fn spaces(text: &[u8]) -> std::borrow::Cow<'_, [u8]> {
-    let mark = "\u{2581}".as_bytes();
-    if !text.windows(3).any(|w| w == mark) {
+    if memmem::find(text, MARK).is_none() {
         return text.into();
     }
     let mut out = Vec::with_capacity(text.len());
@@ -233,18 +267,22 @@ fn spaces(text: &[u8]) -> std::borrow::Cow<'_, [u8]> {
 }
 
 /// Appends `text` with a space for each U+2581.
+#[inline]
 pub(super) fn unescape(text: &[u8], out: &mut Vec<u8>) {
-    let mark = "\u{2581}".as_bytes();
-    let mut at = 0;
-    while at < text.len() {
-        if text[at..].starts_with(mark) {
+    let mut rest = text;
+    // Its first byte is rare in most text; what follows decides.
+    while let Some(at) = rest.iter().position(|&b| b == MARK[0]) {
+        out.extend_from_slice(&rest[..at]);
+        rest = &rest[at..];
+        if let Some(after) = rest.strip_prefix(MARK) {
             out.push(b' ');
-            at += mark.len();
+            rest = after;
         } else {
-            out.push(text[at]);
-            at += 1;
+            out.push(rest[0]);
+            rest = &rest[1..];
         }
     }
+    out.extend_from_slice(rest);
 }
 
 /// Bytes of the character that `bytes` start with; 1 where they are not UTF-8.
@@ -275,8 +313,7 @@ impl Bridges {
         let mut before_space = Box::new([false; 256]);
         // A row of spaces is never cut: it is a word of its own or the front of one.
         before_space[usize::from(b' ')] = true;
-        for (id, kind) in vocab.iter().filter(|(_, kind)| kind.is_word()) {
-            let _ = kind;
+        for (id, _) in vocab.iter().filter(|(_, kind)| kind.is_word()) {
             let bytes = vocab.bytes(id);
             for at in 1..bytes.len() {
                 if bytes[at] == b' ' {

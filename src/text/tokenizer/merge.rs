@@ -44,7 +44,8 @@ pub(super) trait Pairs {
 #[derive(Debug, Default)]
 pub(super) struct Row {
     symbols: Vec<Symbol>,
-    heap: BinaryHeap<Reverse<(u32, u32)>>,
+    /// Candidates: rank and position, packed so that they compare as one number.
+    heap: BinaryHeap<Reverse<u64>>,
 }
 
 impl Row {
@@ -67,10 +68,7 @@ impl Row {
             let mut at = if self.symbols.is_empty() { NONE } else { 0 };
             while at != NONE {
                 let symbol = self.symbols[at as usize];
-                sink(
-                    symbol.id,
-                    &piece[symbol.start as usize..][..symbol.len as usize],
-                );
+                sink(symbol.id, &piece[symbol.start as usize..][..symbol.len as usize]);
                 at = symbol.next;
             }
         }
@@ -156,14 +154,11 @@ impl Row {
     }
 
     fn merge_long(&mut self, piece: &[u8], pairs: &impl Pairs) {
-        let ranked = self
-            .symbols
-            .iter()
-            .enumerate()
-            .filter(|(_, s)| s.rank != NONE);
-        let candidates: Vec<_> = ranked.map(|(at, s)| Reverse((s.rank, at as u32))).collect();
+        let ranked = self.symbols.iter().enumerate().filter(|(_, s)| s.rank != NONE);
+        let candidates: Vec<_> = ranked.map(|(at, s)| candidate(s.rank, at as u32)).collect();
         self.heap = BinaryHeap::from(candidates);
-        while let Some(Reverse((rank, at))) = self.heap.pop() {
+        while let Some(Reverse(packed)) = self.heap.pop() {
+            let (rank, at) = ((packed >> 32) as u32, packed as u32);
             // A candidate is stale if its symbol has merged since: its rank is then another one.
             if self.symbols[at as usize].rank != rank {
                 continue;
@@ -171,16 +166,22 @@ impl Row {
             let prev = self.join(at);
             let rank = self.rank(piece, pairs, at);
             if rank != NONE {
-                self.heap.push(Reverse((rank, at)));
+                self.heap.push(candidate(rank, at));
             }
             if prev != NONE {
                 let rank = self.rank(piece, pairs, prev);
                 if rank != NONE {
-                    self.heap.push(Reverse((rank, prev)));
+                    self.heap.push(candidate(rank, prev));
                 }
             }
         }
     }
+}
+
+/// A merge to try: best rank first, of equal ones the leftmost.
+#[inline]
+fn candidate(rank: u32, at: u32) -> Reverse<u64> {
+    Reverse(u64::from(rank) << 32 | u64::from(at))
 }
 
 #[cfg(test)]
@@ -192,9 +193,7 @@ mod tests {
     impl Pairs for Hashed {
         fn pair(&self, piece: &[u8], left: &Symbol, right: &Symbol) -> Option<(u32, u32)> {
             let bytes = &piece[left.start as usize..(right.start + right.len) as usize];
-            let hash = bytes
-                .iter()
-                .fold(7u32, |h, &b| h.wrapping_mul(31).wrapping_add(b.into()));
+            let hash = bytes.iter().fold(7u32, |h, &b| h.wrapping_mul(31).wrapping_add(b.into()));
             (hash % 3 != 0 && bytes.len() < 9).then_some((hash % 17, hash))
         }
     }

@@ -172,8 +172,7 @@ impl Tokenizer {
         add: bool,
     ) -> Result<Vec<u32>, TokenizerError> {
         let mut found = vec![];
-        self.specials
-            .find(&self.vocab, level(special), text, &mut found);
+        self.specials.find(&self.vocab, level(special), text, &mut found);
         let ids = self.encode_parts(text, &found)?;
         Ok(if add { self.surround(ids) } else { ids })
     }
@@ -199,8 +198,7 @@ impl Tokenizer {
         let (mut ids, mut found, mut prefix) = (vec![], vec![], self.space_prefix);
         for chunk in text.utf8_chunks() {
             found.clear();
-            self.specials
-                .find(&self.vocab, level(special), chunk.valid(), &mut found);
+            self.specials.find(&self.vocab, level(special), chunk.valid(), &mut found);
             self.idle.with(|work| {
                 self.append_parts(chunk.valid(), &found, prefix, work, &mut ids);
                 prefix &= chunk.valid().is_empty();
@@ -230,8 +228,7 @@ impl Tokenizer {
         for run in segments.chunk_by(|a, b| a.trusted == b.trusted) {
             let end = start + run.iter().map(|s| s.text.len()).sum::<usize>();
             if run[0].trusted {
-                self.specials
-                    .find_in(&self.vocab, Level::All, &text, start..end, &mut found);
+                self.specials.find_in(&self.vocab, Level::All, &text, start..end, &mut found);
             }
             start = end;
         }
@@ -240,8 +237,7 @@ impl Tokenizer {
         let end = (text.len()..text.len(), u32::MAX);
         for (range, id) in found.into_iter().chain([end]) {
             let gap = at..range.start;
-            self.specials
-                .find_in(&self.vocab, Level::Harmless, &text, gap, &mut all);
+            self.specials.find_in(&self.vocab, Level::Harmless, &text, gap, &mut all);
             at = range.end;
             all.push((range, id));
         }
@@ -278,8 +274,7 @@ impl Tokenizer {
             return Err(self.no_vocabulary());
         }
         let mut ids = Vec::with_capacity(text.len() / 3 + found.len());
-        self.idle
-            .with(|work| self.append_parts(text, found, self.space_prefix, work, &mut ids));
+        self.idle.with(|work| self.append_parts(text, found, self.space_prefix, work, &mut ids));
         Ok(ids)
     }
 
@@ -312,16 +307,11 @@ impl Tokenizer {
 
     /// Whether token `id` has no place in text that people read.
     fn is_hidden(&self, id: u32) -> bool {
-        matches!(
-            self.vocab.kind(id).ty,
-            TokenType::Control | TokenType::Unknown
-        )
+        matches!(self.vocab.kind(id).ty, TokenType::Control | TokenType::Unknown)
     }
 
     fn no_vocabulary(&self) -> TokenizerError {
-        TokenizerError::NoVocabulary {
-            kind: self.kind.clone(),
-        }
+        TokenizerError::NoVocabulary { kind: self.kind.clone() }
     }
 }
 

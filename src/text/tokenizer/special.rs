@@ -84,13 +84,7 @@ const FIM_MID: &[&str] = &[
     "<|code_middle|>",
 ];
 const FIM_PAD: &[&str] = &["<|fim_pad|>", "<fim-pad>", "<fim_pad>", "<PAD>", "[PAD]"];
-const FIM_REP: &[&str] = &[
-    "<|fim_repo|>",
-    "<|repo_name|>",
-    "<fim-repo>",
-    "<REPO>",
-    "<reponame>",
-];
+const FIM_REP: &[&str] = &["<|fim_repo|>", "<|repo_name|>", "<fim-repo>", "<REPO>", "<reponame>"];
 const FIM_SEP: &[&str] = &["<|file_sep|>"];
 
 /// Texts that can only be there to end an answer, whatever type the file gives them. Files that
@@ -152,11 +146,8 @@ pub(super) fn classify(text: &[u8], ty: TokenType) -> super::vocab::Kind {
     let is_in = |list: &[&str]| list.iter().any(|known| known.as_bytes() == text);
     // Few tokens begin like this: nothing else is looked up for the others.
     let first = text.first().copied().unwrap_or(0);
-    let ty = if matches!(first, b'<' | b'[' | b'_') && is_in(ENDS) {
-        TokenType::Control
-    } else {
-        ty
-    };
+    let ty =
+        if matches!(first, b'<' | b'[' | b'_') && is_in(ENDS) { TokenType::Control } else { ty };
     let is_control = matches!(ty, TokenType::Control | TokenType::Unknown);
     let is_user_defined = ty == TokenType::UserDefined;
     super::vocab::Kind {
@@ -183,11 +174,7 @@ impl SpecialIds {
         if self.eot.is_none() {
             // A second end is worth more than naming `eos` again.
             let ids: Vec<u32> = EOT.iter().filter_map(|text| special(vocab, text)).collect();
-            self.eot = ids
-                .iter()
-                .find(|&&id| Some(id) != self.eos)
-                .or(ids.first())
-                .copied();
+            self.eot = ids.iter().find(|&&id| Some(id) != self.eos).or(ids.first()).copied();
         }
         self.eom = self.eom.or_else(|| find(EOM));
         self.fim_pre = self.fim_pre.or_else(|| find(FIM_PRE));
@@ -200,10 +187,7 @@ impl SpecialIds {
 
     /// All tokens that end an answer, in rising order.
     pub(super) fn ends(&self, vocab: &Vocab) -> Vec<u32> {
-        let mut ends: Vec<u32> = ENDS
-            .iter()
-            .filter_map(|text| special(vocab, text))
-            .collect();
+        let mut ends: Vec<u32> = ENDS.iter().filter_map(|text| special(vocab, text)).collect();
         // Where answers end with these two, `<|end|>` only ends one of several messages.
         if special(vocab, "<|return|>").is_some() && special(vocab, "<|call|>").is_some() {
             let end = special(vocab, "<|end|>");
@@ -213,11 +197,7 @@ impl SpecialIds {
         ends.extend(html_like.filter(|&id| vocab.kind(id).ty == TokenType::Control));
         ends.extend([self.eos, self.eot, self.eom].into_iter().flatten());
         // What separates files ends the text that is written into one.
-        ends.extend(
-            [self.fim_pad, self.fim_rep, self.fim_sep]
-                .into_iter()
-                .flatten(),
-        );
+        ends.extend([self.fim_pad, self.fim_rep, self.fim_sep].into_iter().flatten());
         ends.sort_unstable();
         ends.dedup();
         ends

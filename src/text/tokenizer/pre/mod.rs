@@ -34,10 +34,7 @@ pub(crate) struct Pattern {
 
 impl Pattern {
     fn new(steps: Vec<Step>) -> Pattern {
-        Pattern {
-            steps,
-            space: Set::new(r"\s"),
-        }
+        Pattern { steps, space: Set::new(r"\s") }
     }
 
     /// Calls `sink` with each piece of `text`, in order; together they are the text.
@@ -64,10 +61,7 @@ impl Pattern {
         let mut scan = Scan::new(&self.space);
         let (mut gap, mut at) = (0, 0);
         while at < text.len() {
-            match rules
-                .iter()
-                .find_map(|rule| rule.matches(&mut scan, text, at))
-            {
+            match rules.iter().find_map(|rule| rule.matches(&mut scan, text, at)) {
                 Some(end) => {
                     if gap < at {
                         sink(&text[gap..at]);

@@ -44,20 +44,9 @@ pub(crate) enum Rule {
     /// `'s|'t|'re|'ve|'m|'ll|'d`
     Contraction(Fold),
     /// `lead set{min,max} tail*`, with `tail` up to `tail_max` characters.
-    Run {
-        lead: Lead,
-        set: Set,
-        min: u32,
-        max: u32,
-        tail: Option<(Set, u32)>,
-    },
+    Run { lead: Lead, set: Set, min: u32, max: u32, tail: Option<(Set, u32)> },
     /// `lead? upper* lower+ suffix?` or else `lead? upper+ lower* suffix?`.
-    Cased {
-        lead: Set,
-        upper: Set,
-        lower: Set,
-        suffix: Option<Fold>,
-    },
+    Cased { lead: Set, upper: Set, lower: Set, suffix: Option<Fold> },
     /// `lead?(?:letter mark*(?: letter mark*)*)+`: words joined by single spaces.
     Phrase { lead: Set, letter: Set, mark: Set },
     /// `\s*[\r\n]+` (and `\s*[\r\n]`, which ends at the same place): a run of spaces up to its
@@ -162,36 +151,19 @@ impl Rule {
     pub(crate) fn matches(&self, scan: &mut Scan<'_>, text: &str, at: usize) -> Option<usize> {
         match self {
             Rule::Contraction(fold) => contraction(text, at, *fold),
-            Rule::Run {
-                lead,
-                set,
-                min,
-                max,
-                tail,
-            } => {
+            Rule::Run { lead, set, min, max, tail } => {
                 let end = run(text, at, lead, set, *min, *max)?;
                 match tail {
                     Some((tail, tail_max)) => Some(tail.run(text, end, *tail_max).0),
                     None => Some(end),
                 }
             }
-            Rule::Cased {
-                lead,
-                upper,
-                lower,
-                suffix,
-            } => {
+            Rule::Cased { lead, upper, lower, suffix } => {
                 let end = cased(text, at, lead, upper, lower)?;
-                Some(
-                    suffix
-                        .and_then(|fold| contraction(text, end, fold))
-                        .unwrap_or(end),
-                )
+                Some(suffix.and_then(|fold| contraction(text, end, fold)).unwrap_or(end))
             }
             Rule::Phrase { lead, letter, mark } => {
-                let skipped = lead
-                    .step(text, at)
-                    .and_then(|at| phrase(text, at, letter, mark));
+                let skipped = lead.step(text, at).and_then(|at| phrase(text, at, letter, mark));
                 skipped.or_else(|| phrase(text, at, letter, mark))
             }
             Rule::ToLineBreak => {
@@ -199,21 +171,16 @@ impl Rule {
             }
             Rule::Spaces => scan.spaces(text, at).then(|| {
                 let whole = scan.space_end == text.len() || scan.space_last <= at;
-                if whole {
-                    scan.space_end
-                } else {
-                    scan.space_last
-                }
+                if whole { scan.space_end } else { scan.space_last }
             }),
             Rule::HalvedSpaces => halved_spaces(scan.space, text, at),
             Rule::TrailingSpaces => {
                 (scan.spaces(text, at) && scan.space_end == text.len()).then_some(text.len())
             }
             Rule::Thousands { set, border } => scan.thousands(text, at, set, border),
-            Rule::OneOf(words) => words
-                .iter()
-                .find(|w| text[at..].starts_with(**w))
-                .map(|w| at + w.len()),
+            Rule::OneOf(words) => {
+                words.iter().find(|w| text[at..].starts_with(**w)).map(|w| at + w.len())
+            }
             Rule::Sentinel => sentinel(text, at),
             Rule::ImageCode => image_code(text, at),
         }
@@ -229,11 +196,7 @@ fn contraction(text: &str, at: usize, fold: Fold) -> Option<usize> {
     }
     let lower = |i: usize| {
         let byte = rest.get(i).copied().unwrap_or(0);
-        if fold == Fold::None {
-            byte
-        } else {
-            byte.to_ascii_lowercase()
-        }
+        if fold == Fold::None { byte } else { byte.to_ascii_lowercase() }
     };
     match (lower(1), lower(2)) {
         (b's' | b't' | b'm' | b'd', _) => Some(at + 2),
@@ -340,10 +303,6 @@ fn sentinel(text: &str, at: usize) -> Option<usize> {
 /// `IMGIMG[A-I]{1,4}Z`
 fn image_code(text: &str, at: usize) -> Option<usize> {
     let code = text[at..].strip_prefix("IMGIMG")?.as_bytes();
-    let n = code
-        .iter()
-        .take(4)
-        .take_while(|b| (b'A'..=b'I').contains(*b))
-        .count();
+    let n = code.iter().take(4).take_while(|b| (b'A'..=b'I').contains(*b)).count();
     (n > 0 && code.get(n) == Some(&b'Z')).then(|| text.len() - code.len() + n + 1)
 }

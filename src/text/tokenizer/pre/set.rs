@@ -27,16 +27,12 @@ impl Set {
     pub(crate) fn new(class: &str) -> Set {
         let hir = regex_syntax::parse(class).expect("a class of the pattern table parses");
         let ranges: Vec<(u32, u32)> = match hir.kind() {
-            HirKind::Class(Class::Unicode(class)) => class
-                .ranges()
-                .iter()
-                .map(|r| (r.start() as u32, r.end() as u32))
-                .collect(),
-            HirKind::Class(Class::Bytes(class)) => class
-                .ranges()
-                .iter()
-                .map(|r| (r.start().into(), r.end().into()))
-                .collect(),
+            HirKind::Class(Class::Unicode(class)) => {
+                class.ranges().iter().map(|r| (r.start() as u32, r.end() as u32)).collect()
+            }
+            HirKind::Class(Class::Bytes(class)) => {
+                class.ranges().iter().map(|r| (r.start().into(), r.end().into())).collect()
+            }
             // A class of one character is simplified to a literal.
             HirKind::Literal(literal) => {
                 let text = std::str::from_utf8(&literal.0).expect("a literal of text");
@@ -49,11 +45,7 @@ impl Set {
 
     /// `ranges` are sorted and do not overlap; both ends belong to the set.
     fn from_ranges(ranges: &[(u32, u32)]) -> Set {
-        let mut set = Set {
-            ascii: 0,
-            index: vec![0; N_BLOCKS].into(),
-            blocks: vec![[0; 4]],
-        };
+        let mut set = Set { ascii: 0, index: vec![0; N_BLOCKS].into(), blocks: vec![[0; 4]] };
         let full = [u64::MAX; 4];
         let mut full_at = None;
         let mut block = [0u64; 4];
@@ -136,18 +128,10 @@ mod tests {
 
     #[test]
     fn sets_hold_what_the_class_says() {
-        for class in [
-            r"\p{L}",
-            r"[^\s\p{L}\p{N}]",
-            r"\s",
-            r"[\p{Lu}\p{M}&&[^\p{Han}]]",
-            r"\w",
-        ] {
+        for class in [r"\p{L}", r"[^\s\p{L}\p{N}]", r"\s", r"[\p{Lu}\p{M}&&[^\p{Han}]]", r"\w"] {
             let set = Set::new(class);
             let hir = regex_syntax::parse(class).unwrap();
-            let HirKind::Class(Class::Unicode(ranges)) = hir.kind() else {
-                panic!("{class}")
-            };
+            let HirKind::Class(Class::Unicode(ranges)) = hir.kind() else { panic!("{class}") };
             let mut ranges = ranges.iter().peekable();
             let mut text = String::new();
             for c in '\0'..=char::MAX {

@@ -28,22 +28,11 @@ const NAMES: &[(&[&str], &str, u8)] = &[
     (&["chameleon"], "chameleon", ADD_BOS),
     (&["deepseek-coder"], "deepseek-coder", 0),
     (&["deepseek-llm"], "deepseek-llm", 0),
-    (
-        &["deepseek-v3", "hunyuan-dense", "hy_v4", "joyai-llm"],
-        "deepseek-v3",
-        0,
-    ),
+    (&["deepseek-v3", "hunyuan-dense", "hy_v4", "joyai-llm"], "deepseek-v3", 0),
     (&["default"], "default", CLEAN_SPACES),
     (&["command-r", "smollm"], "digits-gpt2", 0),
     (
-        &[
-            "codeshell",
-            "exaone",
-            "mellum2",
-            "minerva-7b",
-            "refact",
-            "starcoder",
-        ],
+        &["codeshell", "exaone", "mellum2", "minerva-7b", "refact", "starcoder"],
         "digits-gpt2",
         CLEAN_SPACES,
     ),
@@ -70,24 +59,12 @@ const NAMES: &[(&[&str], &str, u8)] = &[
         "gpt2",
         CLEAN_SPACES,
     ),
-    (
-        &["jina-v1-en", "jina-v2-code", "roberta-bpe"],
-        "gpt2",
-        CLEAN_SPACES | ADD_SEP,
-    ),
-    (
-        &["granite-embed-multi-97m"],
-        "granite-embed-multi",
-        IGNORE_MERGES,
-    ),
+    (&["jina-v1-en", "jina-v2-code", "roberta-bpe"], "gpt2", CLEAN_SPACES | ADD_SEP),
+    (&["granite-embed-multi-97m"], "granite-embed-multi", IGNORE_MERGES),
     (&["jais-2"], "jais2", CLEAN_SPACES),
     (&["kimi-k2"], "kimi-k2", 0),
     (&["laguna"], "laguna", 0),
-    (
-        &["chatglm-bpe", "dbrx", "smaug-bpe"],
-        "llama3",
-        CLEAN_SPACES,
-    ),
+    (&["chatglm-bpe", "dbrx", "smaug-bpe"], "llama3", CLEAN_SPACES),
     (&["glm4", "glm5"], "llama3", IGNORE_MERGES | CLEAN_SPACES),
     (
         &[
@@ -111,21 +88,9 @@ const NAMES: &[(&[&str], &str, u8)] = &[
         "newline-runs",
         CLEAN_SPACES | ESCAPE_SPACES | FORCE_BOS,
     ),
+    (&["gpt-4o", "kanana2", "llama4", "minimax-m2", "talkie"], "o200k", 0),
     (
-        &["gpt-4o", "kanana2", "llama4", "minimax-m2", "talkie"],
-        "o200k",
-        0,
-    ),
-    (
-        &[
-            "deepseek-r1-qwen",
-            "f2llmv2",
-            "grok-2",
-            "hunyuan",
-            "kormo",
-            "qwen2",
-            "solar-open",
-        ],
+        &["deepseek-r1-qwen", "f2llmv2", "grok-2", "hunyuan", "kormo", "qwen2", "solar-open"],
         "qwen2",
         0,
     ),
@@ -186,10 +151,7 @@ impl Pre {
 pub(crate) fn pre(name: &str) -> Option<Pre> {
     let name = if name.is_empty() { "default" } else { name };
     let &(_, pattern, flags) = NAMES.iter().find(|(names, ..)| names.contains(&name))?;
-    Some(Pre {
-        pattern: Pattern::new(steps(pattern)),
-        flags,
-    })
+    Some(Pre { pattern: Pattern::new(steps(pattern)), flags })
 }
 
 /// All names of the table.
@@ -216,13 +178,7 @@ fn some(set: &str) -> Rule {
 
 /// `set{min,max}`
 fn counted(set: &str, min: u32, max: u32) -> Rule {
-    Rule::Run {
-        lead: Lead::None,
-        set: Set::new(set),
-        min,
-        max,
-        tail: None,
-    }
+    Rule::Run { lead: Lead::None, set: Set::new(set), min, max, tail: None }
 }
 
 /// `lead?set+`
@@ -233,23 +189,12 @@ fn led(lead: &str, set: &str) -> Rule {
 /// `lead?set+tail*`
 fn led_tailed(lead: &str, set: &str, tail: Option<(&str, u32)>) -> Rule {
     let tail = tail.map(|(tail, max)| (Set::new(tail), max));
-    Rule::Run {
-        lead: Lead::Maybe(Set::new(lead)),
-        set: Set::new(set),
-        min: 1,
-        max: MANY,
-        tail,
-    }
+    Rule::Run { lead: Lead::Maybe(Set::new(lead)), set: Set::new(set), min: 1, max: MANY, tail }
 }
 
 /// `lead? upper* lower+ suffix?|lead? upper+ lower* suffix?`
 fn cased(upper: &str, lower: &str, suffix: Option<Fold>) -> Rule {
-    Rule::Cased {
-        lead: Set::new(NOT_WORD),
-        upper: Set::new(upper),
-        lower: Set::new(lower),
-        suffix,
-    }
+    Rule::Cased { lead: Set::new(NOT_WORD), upper: Set::new(upper), lower: Set::new(lower), suffix }
 }
 
 /// `'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`
@@ -294,20 +239,10 @@ fn deepseek_words(breaks: bool) -> Step {
     let lead = Lead::Must(Set::new(r"[!-/:-@\[-`{-~]"));
     let tail = breaks.then_some((BREAK, MANY));
     Step::Match(vec![
-        Rule::Run {
-            lead,
-            set: Set::new("[A-Za-z]"),
-            min: 1,
-            max: MANY,
-            tail: None,
-        },
+        Rule::Run { lead, set: Set::new("[A-Za-z]"), min: 1, max: MANY, tail: None },
         led(r"[^\r\n\p{L}\p{P}\p{S}]", LETTER_MARK),
         led_tailed("[ ]", r"[\p{P}\p{S}]", tail),
-        if breaks {
-            Rule::ToLineBreak
-        } else {
-            counted(BREAK, 1, 1)
-        },
+        if breaks { Rule::ToLineBreak } else { counted(BREAK, 1, 1) },
         Rule::Spaces,
     ])
 }
@@ -337,18 +272,13 @@ fn steps(name: &str) -> Vec<Step> {
             Step::Match(vec![some(r"[^\n]"), some(r"[\n]")]),
             Step::Match(words(Some(Fold::Ascii), LETTER, SYMBOL, 1)),
         ],
-        "minicpm5" => vec![
-            only(counted(NUMBER, 1, 3)),
-            Step::Match(words(contraction, LETTER, SYMBOL, MANY)),
-        ],
+        "minicpm5" => {
+            vec![only(counted(NUMBER, 1, 3)), Step::Match(words(contraction, LETTER, SYMBOL, MANY))]
+        }
         "o200k" | "granite-embed-multi" => vec![Step::Match(cased_words(contraction, 3))],
         "tekken" => vec![Step::Match(cased_words(None, 1))],
         "newline-runs" => vec![Step::Match(vec![some(r"[^\n]"), some(r"[\n]")])],
-        "deepseek-v3" => vec![
-            only(counted(NUMBER, 1, 3)),
-            only(some(CJK)),
-            deepseek_words(true),
-        ],
+        "deepseek-v3" => vec![only(counted(NUMBER, 1, 3)), only(some(CJK)), deepseek_words(true)],
         "spark2.5" => vec![
             only(counted(NUMBER, 1, 3)),
             only(some(CJK)),
@@ -402,18 +332,12 @@ fn rare_steps(name: &str) -> Vec<Step> {
         "tiny-aya" => {
             let border = Border::Not(Set::new(r"\w"));
             vec![
-                only(Rule::Thousands {
-                    set: Set::new(r"\d"),
-                    border,
-                }),
+                only(Rule::Thousands { set: Set::new(r"\d"), border }),
                 Step::Match(cased_words(contraction, 3)),
             ]
         }
         "afmoe" => vec![
-            only(Rule::Thousands {
-                set: Set::new(NUMBER),
-                border: Border::Any,
-            }),
+            only(Rule::Thousands { set: Set::new(NUMBER), border: Border::Any }),
             only(some(AFMOE_SCRIPTS)),
             deepseek_words(true),
         ],
@@ -427,11 +351,7 @@ fn rare_steps(name: &str) -> Vec<Step> {
             ]),
             Step::Match(cased_words(Some(Fold::Ascii), 1)),
         ],
-        "falcon" => vec![
-            only(some(r"[\p{P}\$\+<=>\^~\|`]")),
-            gpt2(),
-            only(counted("[0-9]", 3, 3)),
-        ],
+        "falcon" => vec![only(some(r"[\p{P}\$\+<=>\^~\|`]")), gpt2(), only(counted("[0-9]", 3, 3))],
         "deepseek-llm" => vec![
             only(counted(BREAK, 1, 1)),
             only(led(r"\s", DEEPSEEK_LETTERS)),
