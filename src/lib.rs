@@ -1,1 +1,3 @@
 //! Pumice: a CPU-first, portable runtime for GGUF language models.
+
+pub mod text;
