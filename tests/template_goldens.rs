@@ -372,3 +372,29 @@ fn template_less_models_get_a_format() {
     );
     assert_eq!(fallback(|_| false), PLAIN);
 }
+
+#[test]
+fn expressions_render_as_in_jinja2() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/template_expressions.json");
+    let file: Value =
+        serde_json::from_slice(&std::fs::read(path).expect("the file")).expect("JSON");
+    let mut input = RenderInput::new(file["messages"].clone());
+    (input.bos_token, input.eos_token) = ("<s>".into(), "</s>".into());
+    let mut wrong = Vec::new();
+    for case in file["cases"].as_array().expect("cases") {
+        let source = case["template"].as_str().expect("a template");
+        let got = ChatTemplate::new(source).and_then(|t| t.render(&input));
+        if got.as_deref().ok() != case["output"].as_str() {
+            wrong.push(format!(
+                "{source}\n   got {got:?}\n  want {:?}",
+                case["output"]
+            ));
+        }
+    }
+    assert!(
+        wrong.is_empty(),
+        "{} wrong:\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
+}

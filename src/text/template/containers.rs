@@ -3,8 +3,10 @@
 use super::args::Args;
 use super::methods::unknown;
 use super::value::{Dict, List, Shape, charge, deep_copy, fail, iterate};
-use minijinja::value::{Value, ValueKind};
+use minijinja::value::{Object, ObjectRepr, Value, ValueKind};
 use minijinja::{Error, State};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 fn list(items: Vec<Value>) -> Result<Value, Error> {
     List::value(items, Shape::List, false)
@@ -179,4 +181,35 @@ pub(super) fn pairs_of(state: &State<'_, '_>, v: &Value) -> Result<Vec<(Value, V
             other => Err(fail(format!("a pair has 2 elements, not {}", other.len()))),
         })
         .collect()
+}
+
+/// Jinja's `joiner(sep)`: empty when it is called first, then the separator.
+#[derive(Debug)]
+struct Joiner {
+    separator: Value,
+    used: AtomicBool,
+}
+
+impl Object for Joiner {
+    fn repr(self: &Arc<Self>) -> ObjectRepr {
+        ObjectRepr::Plain
+    }
+
+    fn call(self: &Arc<Self>, _: &mut State<'_, '_>, _: &[Value]) -> Result<Value, Error> {
+        let used = self.used.swap(true, Ordering::Relaxed);
+        Ok(if used {
+            self.separator.clone()
+        } else {
+            Value::from("")
+        })
+    }
+}
+
+/// `joiner(sep=', ')`.
+pub(super) fn joiner(separator: Option<Value>) -> Value {
+    let separator = separator.unwrap_or_else(|| Value::from(", "));
+    Value::from_object(Joiner {
+        separator,
+        used: AtomicBool::new(false),
+    })
 }

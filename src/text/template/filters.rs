@@ -39,6 +39,7 @@ pub(super) fn register(env: &mut Environment<'_>) {
         ("replace", replace),
         ("split", |s, a| method(s, a, "split")),
         ("center", center),
+        ("truncate", truncate),
         ("indent", indent),
         ("join", join),
         ("wordcount", |s, a| {
@@ -169,6 +170,34 @@ fn center(state: &mut State<'_, '_>, args: &Args) -> Rv {
         "center",
         &[Value::from(width)],
     )
+}
+
+/// `truncate(length=255, killwords=False, end='...', leeway=5)`.
+fn truncate(state: &mut State<'_, '_>, args: &Args) -> Rv {
+    let s = text(state, args)?;
+    let number = |n: Option<i64>, default| n.map_or(default, |n| usize::try_from(n).unwrap_or(0));
+    let length = number(args.int(1, "length")?, 255);
+    let end = match args.get(3, "end") {
+        Some(v) => to_str(state, &v)?,
+        None => "...".into(),
+    };
+    let leeway = number(args.int(4, "leeway")?, 5);
+    if s.chars().count() <= length.saturating_add(leeway) {
+        return Ok(Value::from(s));
+    }
+    let mut kept: String = s
+        .chars()
+        .take(length.saturating_sub(end.chars().count()))
+        .collect();
+    if !args.flag(2, "killwords", false)
+        && let Some(at) = kept.rfind(|c| plain_char(c) == ' ')
+    {
+        kept.truncate(at);
+    }
+    let mut out = Out::fueled(state);
+    out.push(&kept)?;
+    out.push(&end)?;
+    out.finish(state, 1).map(Value::from)
 }
 
 /// `indent(width=4, first=false, blank=false)`; keeps a final line end.
@@ -512,7 +541,13 @@ fn int(_: &mut State<'_, '_>, args: &Args) -> Rv {
     let parsed = match v.as_str() {
         Some(s) => {
             let s = shade::plain(s).trim().replace('_', "");
-            i64::from_str_radix(&s, base).ok().or_else(|| {
+            let digits = match base {
+                2 => s.trim_start_matches("0b"),
+                8 => s.trim_start_matches("0o"),
+                16 => s.trim_start_matches("0x"),
+                _ => &s,
+            };
+            i64::from_str_radix(digits, base).ok().or_else(|| {
                 s.parse::<f64>()
                     .ok()
                     .filter(|x| x.is_finite())

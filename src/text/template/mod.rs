@@ -19,7 +19,8 @@
 //! # Differences from jinja2
 //! `append` and other changes of lists and dicts work (the sandbox of transformers forbids them),
 //! there is a `from_json` filter, and `tojson` takes what `map` and `select` give. `include`,
-//! `import` and `extends` do not exist. Nesting is limited to 150 levels, brackets to 100.
+//! `import` and `extends` do not exist, nor do the filters for web pages (`striptags`, `urlencode`,
+//! `urlize`, `xmlattr`, `wordwrap`, `filesizeformat`), `random` and `lipsum`. Nesting is limited to 150 levels, brackets to 100.
 
 mod args;
 mod clock;
@@ -291,6 +292,13 @@ fn environment() -> Environment<'static> {
     });
     env.add_function("_cat_", |state: &mut State<'_, '_>, args: Rest<Value>| {
         operators::concat(state, &args)
+    });
+    env.add_function(
+        "_format_",
+        |state: &mut State<'_, '_>, args: Rest<Value>| operators::format(state, &args),
+    );
+    env.add_function("joiner", |separator: Option<Value>| {
+        containers::joiner(separator)
     });
     for (name, shape) in [("_list_", Shape::List), ("_tuple_", Shape::Tuple)] {
         env.add_function(

@@ -121,3 +121,16 @@ pub(super) fn concat(state: &mut State<'_, '_>, args: &[Value]) -> Rv {
     }
     out.finish(state, 0).map(Value::from)
 }
+
+/// `text % values` by way of the engine's printf filter.
+pub(super) fn format(state: &mut State<'_, '_>, args: &[Value]) -> Rv {
+    let [text, values] = args else {
+        return Err(fail("formatting takes a text and its values"));
+    };
+    let mut call = vec![text.clone()];
+    match values.downcast_object_ref::<List>() {
+        Some(tuple) if tuple.shape == Shape::Tuple => call.extend(tuple.items()),
+        _ => call.push(values.clone()),
+    }
+    state.apply_filter("format", &call)
+}

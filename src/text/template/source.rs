@@ -452,6 +452,16 @@ impl<'a> Rewriter<'a> {
     }
 
     fn operand(&mut self, from: usize, to: usize) -> Result<(), TemplateError> {
+        // Python's formatting operator, which the engine lacks: `'%d%%' % x`
+        if from + 2 < to && self.text(from).starts_with(['"', '\'']) && self.text(from + 1) == "%" {
+            self.gap(from);
+            self.out.push_str("_format_(");
+            self.copy(from);
+            self.out.push(',');
+            self.operand(from + 2, to)?;
+            self.out.push(')');
+            return Ok(());
+        }
         let mut i = from;
         while i < to {
             self.gap(i);
@@ -525,6 +535,10 @@ mod tests {
         check(
             "{{ a + f(b ~ 'x}}') - -c }}",
             "{{ _sum_(a, \"+\", f(_cat_(b, 'x}}')), \"-\", -c) }}",
+        );
+        check(
+            "{{ '%d' % (1, 2) }}{{ a % 2 }}",
+            "{{ _format_('%d', _tuple_([1, 2])) }}{{ a % 2 }}",
         );
         check("{{ a - 1 }}{{ -a }}", "{{ a - 1 }}{{ -a }}");
         check(
