@@ -1,9 +1,13 @@
 //! The command line: one file per command.
 
 mod archs;
+mod chat;
+mod inspect;
+mod interrupt;
 mod logits;
 mod options;
 mod out;
+mod perplexity;
 mod run;
 mod tokenize;
 
@@ -23,12 +27,18 @@ struct Cli {
 enum Command {
     /// Answer one prompt
     Run(run::Args),
+    /// Talk with a model
+    Chat(chat::Args),
+    /// Show what a model file holds and needs
+    Inspect(inspect::Args),
     /// Text on stdin to token ids
     Tokenize(tokenize::TokenizeArgs),
     /// Token ids on stdin to text
     Detokenize(tokenize::DetokenizeArgs),
     /// Write the logits of given tokens to a file
     Logits(logits::Args),
+    /// Measure how well a model predicts a text
+    Perplexity(perplexity::Args),
     /// List the supported architectures
     Archs,
     /// Print a shell's completion script
@@ -46,9 +56,12 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse_from(options::long_forms(std::env::args_os()));
     let outcome = match cli.command {
         Command::Run(args) => run::run(args),
+        Command::Chat(args) => chat::run(args),
+        Command::Inspect(args) => inspect::run(args),
         Command::Tokenize(args) => tokenize::tokenize(&args),
         Command::Detokenize(args) => tokenize::detokenize(&args),
         Command::Logits(args) => logits::run(args),
+        Command::Perplexity(args) => perplexity::run(&args),
         Command::Archs => archs::run(),
         Command::Completions { shell } => completions(shell),
         Command::Man => man(),
