@@ -8,7 +8,7 @@ use rustyline::highlight::Highlighter;
 use rustyline::hint::Hinter;
 use rustyline::history::FileHistory;
 use rustyline::validate::{ValidationContext, ValidationResult, Validator};
-use rustyline::{ColorMode, Config, Context, Editor, Helper};
+use rustyline::{ColorMode, CompletionType, Config, Context, Editor, Helper};
 use std::io::{BufRead, IsTerminal};
 use std::path::{Path, PathBuf};
 
@@ -55,6 +55,7 @@ impl Source {
         let config = Config::builder()
             .max_history_size(HISTORY_ENTRIES)?
             .history_ignore_dups(true)?
+            .completion_type(CompletionType::List)
             .behavior(if aside { Behavior::PreferTerm } else { Behavior::Stdio })
             .color_mode(if colours { ColorMode::Enabled } else { ColorMode::Disabled })
             .build();
