@@ -35,7 +35,7 @@ impl Terminal {
 
     /// A shell's line that runs the chat, then says how it ended and waits to be read.
     fn command(&self, flags: &str) -> String {
-        let model = common::data().join("archs/llama/model.gguf");
+        let model = common::data().join("archs/llama-rope3/model.gguf");
         format!(
             "PUMICE_HOME='{}' '{}' chat -m '{}' --temp 0 {flags}; echo \"ended: $?\"; cat",
             self.folder.path().join("home").display(),

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 fn tiny() -> PathBuf {
-    common::data().join("archs/llama/model.gguf")
+    common::data().join("archs/llama-rope3/model.gguf")
 }
 
 /// Runs a chat with greedy answers; `lines` are what a program types.

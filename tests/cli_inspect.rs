@@ -66,7 +66,7 @@ fn sums_agree_with_the_file_for_every_small_model() {
 
 #[test]
 fn memory_follows_the_context_and_the_cache_types() {
-    let path = common::data().join("archs/llama/model.gguf");
+    let path = common::data().join("archs/llama-rope3/model.gguf");
     let state = |flags: &[&str]| json(&path, flags)["context"]["state_bytes"].as_u64().unwrap();
     let (small, large) = (state(&["-c", "512"]), state(&["-c", "1024"]));
     assert!(large > small, "{small} {large}");
@@ -78,7 +78,7 @@ fn memory_follows_the_context_and_the_cache_types() {
 
 #[test]
 fn a_forced_instruction_set_shows_in_the_kernels() {
-    let d = json(&common::data().join("archs/llama/model.gguf"), &["--isa", "scalar"]);
+    let d = json(&common::data().join("archs/llama-rope3/model.gguf"), &["--isa", "scalar"]);
     assert_eq!(d["context"]["isa"], "scalar");
     for k in d["kernels"].as_array().unwrap() {
         assert!(k["kernel"].as_str().unwrap().contains("scalar"), "{k}");

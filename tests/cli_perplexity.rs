@@ -44,7 +44,7 @@ fn from_logits(model: &Path, folder: &Path, ids: &[u32], n_ctx: usize) -> Vec<f6
 
 #[test]
 fn it_is_what_the_logits_say() {
-    let model = common::data().join("archs/llama/model.gguf");
+    let model = common::data().join("archs/llama-rope3/model.gguf");
     let folder = tempfile::tempdir().unwrap();
     let text = folder.path().join("text");
     std::fs::write(&text, "The quick brown fox jumps over the lazy dog. ".repeat(3)).unwrap();
@@ -94,7 +94,7 @@ fn adds_bos(model: &Path) -> bool {
 
 #[test]
 fn a_text_that_is_too_short_and_a_context_without_predictions_are_refused() {
-    let model = common::data().join("archs/llama/model.gguf");
+    let model = common::data().join("archs/llama-rope3/model.gguf");
     let folder = tempfile::tempdir().unwrap();
     let text = folder.path().join("text");
     std::fs::write(&text, "short").unwrap();
