@@ -78,6 +78,7 @@ unsafe fn fill<S: Simd, U: Unpack>(
     slab: Slab,
 ) {
     let p = S::LANES * S::PANEL;
+    let mut head = Head::ZERO;
     for part in 0..S::PANEL {
         let mut rows = [std::ptr::null::<u8>(); 16];
         // a short last span is read from zero-padded copies
@@ -97,7 +98,6 @@ unsafe fn fill<S: Simd, U: Unpack>(
                     ahead += 64;
                 }
             }
-            let mut head = Head::ZERO;
             U::head::<S>(rows[lane], &mut head);
             for g in 0..SPAN / U::GROUP {
                 *slab.d.add(g * p + part * S::LANES + lane) = head.d[g];

@@ -209,9 +209,9 @@ unsafe fn tile<S: Simd, U: Unpack, const R: usize, const C: usize>(
         *p = w.add(i * job.row_bytes);
     }
     let mut acc = [[S::zero(); C]; R];
+    let mut head = [Head::ZERO; R];
     for s in 0..job.k / SPAN {
         ahead.prefetch::<S>(w, s * R * U::SPAN_BYTES, R * U::SPAN_BYTES);
-        let mut head = [Head::ZERO; R];
         for i in 0..R {
             U::head::<S>(p[i], &mut head[i]);
         }

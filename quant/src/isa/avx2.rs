@@ -51,6 +51,20 @@ pub(crate) unsafe fn half_pairs(p: *const u8, stride: usize, d: *mut f32, m: *mu
     _mm256_storeu_ps(m, _mm256_cvtph_ps(_mm_unpackhi_epi64(lo, hi)));
 }
 
+/// Eight unsigned bytes times `d`.
+#[inline(always)]
+pub(crate) unsafe fn scale_u8(bytes: u64, d: f32, out: *mut f32) {
+    let n = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_cvtsi64_si128(bytes as i64)));
+    _mm256_storeu_ps(out, _mm256_mul_ps(_mm256_set1_ps(d), n));
+}
+
+/// Eight signed bytes times `d`.
+#[inline(always)]
+pub(crate) unsafe fn scale_i8(bytes: u64, d: f32, out: *mut f32) {
+    let n = _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_cvtsi64_si128(bytes as i64)));
+    _mm256_storeu_ps(out, _mm256_mul_ps(_mm256_set1_ps(d), n));
+}
+
 /// Whether codes up to `max` can go through `vpmaddubsw` as they are.
 const fn fits(max: u8) -> bool {
     max <= 127
@@ -124,6 +138,14 @@ impl Simd for Avx2 {
     #[inline(always)]
     unsafe fn half_pairs(p: *const u8, stride: usize, d: *mut f32, m: *mut f32) {
         half_pairs(p, stride, d, m);
+    }
+    #[inline(always)]
+    unsafe fn scale_u8(bytes: u64, d: f32, out: *mut f32) {
+        scale_u8(bytes, d, out);
+    }
+    #[inline(always)]
+    unsafe fn scale_i8(bytes: u64, d: f32, out: *mut f32) {
+        scale_i8(bytes, d, out);
     }
     #[inline(always)]
     unsafe fn load_f16(p: *const u8) -> __m256 {

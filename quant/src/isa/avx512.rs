@@ -111,6 +111,14 @@ impl Simd for Avx512 {
         super::avx2::half_pairs(p, stride, d, m);
     }
     #[inline(always)]
+    unsafe fn scale_u8(bytes: u64, d: f32, out: *mut f32) {
+        super::avx2::scale_u8(bytes, d, out);
+    }
+    #[inline(always)]
+    unsafe fn scale_i8(bytes: u64, d: f32, out: *mut f32) {
+        super::avx2::scale_i8(bytes, d, out);
+    }
+    #[inline(always)]
     unsafe fn load_f16(p: *const u8) -> __m512 {
         _mm512_cvtph_ps(_mm256_loadu_si256(p.cast()))
     }
@@ -184,7 +192,8 @@ impl Simd for Avx512 {
     unsafe fn mins(acc: __m512, m: *const f32, sums: *const f32, group: usize) -> __m512 {
         let m = if group == 32 {
             let index = _mm512_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7);
-            _mm512_permutexvar_ps(index, _mm512_castps256_ps512(_mm256_loadu_ps(m)))
+            // loading 64 bytes would wait for the store of just these 32
+            _mm512_permutexvar_ps(index, _mm512_broadcast_f32x8(_mm256_loadu_ps(m)))
         } else {
             _mm512_loadu_ps(m)
         };

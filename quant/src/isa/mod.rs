@@ -203,6 +203,20 @@ pub(crate) trait Simd: Copy + 'static {
         Self::halves(p, stride, d);
         Self::halves(p.add(2), stride, m);
     }
+    /// Eight unsigned bytes times `d`, as floats at `out`.
+    #[inline(always)]
+    unsafe fn scale_u8(bytes: u64, d: f32, out: *mut f32) {
+        for (i, b) in bytes.to_le_bytes().into_iter().enumerate() {
+            *out.add(i) = d * f32::from(b);
+        }
+    }
+    /// Eight signed bytes times `d`, as floats at `out`.
+    #[inline(always)]
+    unsafe fn scale_i8(bytes: u64, d: f32, out: *mut f32) {
+        for (i, b) in bytes.to_le_bytes().into_iter().enumerate() {
+            *out.add(i) = d * f32::from(b as i8);
+        }
+    }
     /// Reads `L` float16.
     unsafe fn load_f16(p: *const u8) -> Self::F;
     /// Reads `L` bfloat16.
