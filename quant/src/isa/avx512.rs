@@ -59,7 +59,7 @@ unsafe fn transpose16(r: &mut [__m512i; 16]) {
 impl Simd for Avx512 {
     const LANES: usize = 16;
     const PANEL: usize = 2;
-    const TILE: (usize, usize, usize) = (4, 2, 4);
+    const TILE: (usize, usize, usize) = (2, 2, 4);
     const PANEL_COLS: usize = 6;
     type F = __m512;
     type Q = __m512i;

@@ -158,7 +158,7 @@ pub(crate) trait Simd: Copy + 'static {
     const LANES: usize;
     /// Vectors of rows per panel: `LANES * PANEL` rows are unpacked together.
     const PANEL: usize;
-    /// Tiles for few columns: rows for one column (1, 2 or 4), rows (1 or 2) and columns (1 or 4)
+    /// Tiles for few columns: rows for one column (1 or 2), rows (1 or 2) and columns (1 or 4)
     /// for several.
     const TILE: (usize, usize, usize);
     /// Most columns of a panel micro-tile: 1, 2, 4 or 6.
