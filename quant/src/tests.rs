@@ -51,7 +51,7 @@ fn blocks(rng: &mut Rng, ty: TensorType, n: usize, unit: bool) -> Vec<u8> {
     for b in w.chunks_exact_mut(size) {
         for &at in halves(ty) {
             let sign = (rng.next() & 0x8000) as u16;
-            let d = if unit { 0x3c00 } else { 0x1800 + rng.below(0x1000) as u16 | sign };
+            let d = if unit { 0x3c00 } else { (0x1800 + rng.below(0x1000) as u16) | sign };
             b[at..at + 2].copy_from_slice(&d.to_le_bytes());
         }
         let scales = match ty {

@@ -158,10 +158,8 @@ pub(crate) unsafe fn rows<S: Simd, U: Unpack>(job: &Job<'_>) {
 #[inline(always)]
 unsafe fn columns<S: Simd, U: Unpack>(job: &Job<'_>, r: usize, ahead: Ahead, step: usize) {
     let mut c = 0;
-    if S::TILE.0 == 2 {
-        if job.n_cols == 1 && step == 2 {
-            return tile::<S, U, 2, 1>(job, r, 0, ahead);
-        }
+    if S::TILE.0 == 2 && job.n_cols == 1 && step == 2 {
+        return tile::<S, U, 2, 1>(job, r, 0, ahead);
     }
     if S::TILE.1 == 2 && step == 2 {
         while c + 4 <= job.n_cols {

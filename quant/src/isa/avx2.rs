@@ -263,7 +263,7 @@ impl Simd for Avx2 {
         stride: usize,
         x: &[*const u8; C],
         quads: usize,
-        nsum: &[i32; C],
+        nsum: &[*const u8; C],
         max: u8,
         offset: u8,
     ) -> [[__m256; C]; V] {
@@ -273,7 +273,8 @@ impl Simd for Avx2 {
         let mut acc = [[_mm256_setzero_si256(); C]; V];
         if offset > 0 && !signed {
             for c in 0..C {
-                let start = _mm256_set1_epi32(nsum[c].wrapping_mul(i32::from(offset)));
+                let shift = _mm_cvtsi32_si128(offset.trailing_zeros() as i32);
+                let start = _mm256_sll_epi32(Self::splat_q(nsum[c]), shift);
                 for acc in &mut acc {
                     acc[c] = start;
                 }
@@ -340,7 +341,7 @@ impl Simd for Avx2 {
     #[inline(always)]
     unsafe fn nibbles_32(p: *const u8, v: usize) -> __m256i {
         let q = _mm256_loadu_si256(p.add(v / 2 * 32).cast());
-        let q = if v % 2 == 0 { q } else { _mm256_srli_epi16::<4>(q) };
+        let q = if v.is_multiple_of(2) { q } else { _mm256_srli_epi16::<4>(q) };
         _mm256_and_si256(q, _mm256_set1_epi8(15))
     }
     #[inline(always)]

@@ -217,14 +217,15 @@ impl Simd for Avx512 {
         stride: usize,
         x: &[*const u8; C],
         quads: usize,
-        nsum: &[i32; C],
+        nsum: &[*const u8; C],
         _: u8,
         offset: u8,
     ) -> [[__m512; C]; V] {
         let mut acc = [[_mm512_setzero_si512(); C]; V];
         if offset > 0 {
             for c in 0..C {
-                let start = _mm512_set1_epi32(nsum[c].wrapping_mul(i32::from(offset)));
+                let shift = _mm_cvtsi32_si128(offset.trailing_zeros() as i32);
+                let start = _mm512_sll_epi32(Self::splat_q(nsum[c]), shift);
                 for acc in &mut acc {
                     acc[c] = start;
                 }
@@ -282,7 +283,7 @@ impl Simd for Avx512 {
     #[inline(always)]
     unsafe fn nibbles_64(p: *const u8, v: usize) -> __m512i {
         let q = _mm512_loadu_si512(p.add(v / 2 * 64).cast());
-        let q = if v % 2 == 0 { q } else { _mm512_srli_epi32::<4>(q) };
+        let q = if v.is_multiple_of(2) { q } else { _mm512_srli_epi32::<4>(q) };
         _mm512_and_si512(q, _mm512_set1_epi8(15))
     }
     #[inline(always)]

@@ -262,13 +262,14 @@ pub(crate) trait Simd: Copy + 'static {
     unsafe fn transpose(src: *const u8, dst: *mut u8, stride: usize);
     /// The integer part of a micro-tile: for `quads` steps of four k, `V` vectors of `L` rows
     /// (at `w`, step after step `stride` bytes apart) times `C` columns (dwords at `x[c]`). Each
-    /// output starts at `-offset * sum`, with `-sum` of the column's group given in `nsum`.
+    /// output starts at `-offset * sum`; `-sum` of the column's group, an i32, is at `nsum[c]`
+    /// (only read where `offset` is not 0).
     unsafe fn panel<const V: usize, const C: usize>(
         w: *const u8,
         stride: usize,
         x: &[*const u8; C],
         quads: usize,
-        nsum: &[i32; C],
+        nsum: &[*const u8; C],
         max: u8,
         offset: u8,
     ) -> [[Self::F; C]; V];

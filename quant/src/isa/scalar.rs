@@ -139,7 +139,7 @@ impl Simd for Scalar {
         stride: usize,
         x: &[*const u8; C],
         quads: usize,
-        _: &[i32; C],
+        _: &[*const u8; C],
         _: u8,
         offset: u8,
     ) -> [[[f32; 4]; C]; V] {
