@@ -345,7 +345,7 @@ fn prepared_columns_are_the_same_bytes_on_every_row() {
     let mut rng = Rng(6);
     for k in [1, 31, 32, 64, 100, 256, 576, 1000] {
         let mut x: Vec<f32> = (0..k).map(|_| rng.value()).collect();
-        let odd = [0.0, -0.0, 1e-36, 1e-38, f32::MAX, f32::MIN_POSITIVE, 63.5, 0.5, -2.5];
+        let odd = [0.0, -0.0, 1e-36, 1e-38, f32::MAX, f32::MIN_POSITIVE, 63.5, f32::NAN, 0.5, -2.5];
         for (i, v) in odd.into_iter().enumerate() {
             x[(i * 37) % k] = v;
         }

@@ -14,7 +14,7 @@ use super::Simd;
 #[derive(Clone, Copy)]
 pub(crate) struct Avx2;
 
-super::entries!(Avx2, "avx2,fma,f16c");
+super::entries!(Avx2, crate::act::quantize, "avx2,fma,f16c");
 
 /// Sum of eight lanes in a fixed order.
 #[inline(always)]

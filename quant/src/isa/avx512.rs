@@ -13,7 +13,11 @@ use super::Simd;
 #[derive(Clone, Copy)]
 pub(crate) struct Avx512;
 
-super::entries!(Avx512, "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c");
+super::entries!(
+    Avx512,
+    crate::isa::quantize::avx512,
+    "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c"
+);
 
 /// Both halves of the register: 32 bytes at `p`.
 #[inline(always)]

@@ -22,6 +22,8 @@ pub(crate) mod half;
 pub mod limits;
 pub(crate) mod patterns;
 pub(crate) mod prefetch;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod quantize;
 pub(crate) mod scalar;
 
 use std::fmt;
@@ -322,7 +324,7 @@ pub(crate) trait Simd: Copy + 'static {
 
 /// Stamps the entry points of one row: the generic drivers compiled with its features.
 macro_rules! entries {
-    ($simd:ty $(, $features:literal)?) => {
+    ($simd:ty, $prepare:path $(, $features:literal)?) => {
         /// Entries of this row; see the drivers of the same names.
         pub(crate) struct Row;
 
@@ -344,7 +346,7 @@ macro_rules! entries {
             }
             $(#[target_feature(enable = $features)])?
             unsafe fn prepare(x: &[f32], dst: &mut [u8], regime: $crate::Regime) {
-                $crate::act::quantize(x, dst, regime)
+                $prepare(x, dst, regime)
             }
             const PANEL_ROWS: usize =
                 <$simd as $crate::isa::Simd>::LANES * <$simd as $crate::isa::Simd>::PANEL;

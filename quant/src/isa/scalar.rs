@@ -8,7 +8,7 @@ use super::{Simd, patterns};
 #[derive(Clone, Copy)]
 pub(crate) struct Scalar;
 
-super::entries!(Scalar);
+super::entries!(Scalar, crate::act::quantize);
 
 fn dot4(u: &[u8], x: &[u8], offset: i32) -> i32 {
     u.iter().zip(x).map(|(&u, &x)| (i32::from(u) - offset) * i32::from(x as i8)).sum()
