@@ -32,6 +32,16 @@ fn dot_rate(vector: Vector) -> f64 {
     16.0 * 2.0 * 2048.0 / seconds / 1e9
 }
 
+/// GB/s of a plain sum over 96 MiB: the limit of decode.
+fn read_rate(vector: Vector) -> f64 {
+    let x = vec![1.0f32; 24 << 20];
+    let mut parts = x.chunks(1 << 16).cycle();
+    let seconds = best(1500, || {
+        black_box(vector.sum(black_box(parts.next().expect("endless"))));
+    });
+    (4 << 16) as f64 / seconds / 1e9
+}
+
 struct Case {
     ty: KvType,
     head_dim: usize,
@@ -84,9 +94,18 @@ fn run(vector: Vector, case: &Case) {
 }
 
 fn main() {
+    let only = std::env::args().nth(1).and_then(|name| {
+        Isa::available()
+            .into_iter()
+            .find(|isa| format!("{isa:?}") == name)
+    });
     for isa in Isa::available() {
+        if only.is_some_and(|only| only != isa) {
+            continue;
+        }
         let vector = Vector::new(isa);
         println!("{isa:?} dot of 2048 in L1: {:.1} Gflop/s", dot_rate(vector));
+        println!("{isa:?} sum over memory: {:.2} GB/s", read_rate(vector));
         for (head_dim, ty) in [(64, KvType::F16), (128, KvType::F16), (64, KvType::Q8_0)] {
             for n_q in [96, 24] {
                 run(vector, &Case { ty, head_dim, n_q, depth: 1024, heads: 1 });

@@ -19,15 +19,16 @@ mod kernel;
 
 use crate::KvType;
 use crate::isa::prefetch::prefetch;
-use crate::vector::lanes::Lanes;
-use crate::vector::{Vector, WithLanes};
+use crate::isa::transpose::{Half, ROWS, transpose_f32, transpose_half};
+use crate::vector::Vector;
 use kernel::{GROUP, PageJob, State};
+use pulp::{Simd, WithSimd};
 
 /// Positions of a page. A page starts at a multiple of this.
 pub const PAGE: usize = 64;
 
-/// Rows converted between two transpositions; a multiple of every instruction set's lanes.
-const BLOCK: usize = 16;
+/// Rows converted and transposed together; a multiple of every instruction set's lanes.
+const BLOCK: usize = ROWS;
 
 /// How the pages of one layer and key/value head are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,12 +138,31 @@ pub fn attend<'p>(
     scratch: &mut [f32],
 ) {
     let n_q = tile.rows.len();
-    assert_eq!(tile.q.len(), n_q * layout.head_dim_k, "queries are [n_q, head_dim_k]");
-    assert_eq!(out.len(), n_q * layout.head_dim_v, "outputs are [n_q, head_dim_v]");
+    assert_eq!(
+        tile.q.len(),
+        n_q * layout.head_dim_k,
+        "queries are [n_q, head_dim_k]"
+    );
+    assert_eq!(
+        out.len(),
+        n_q * layout.head_dim_v,
+        "outputs are [n_q, head_dim_v]"
+    );
     let needed = layout.scratch_len(n_q);
-    assert!(scratch.len() >= needed, "scratch of {} floats, needs {needed}", scratch.len());
+    assert!(
+        scratch.len() >= needed,
+        "scratch of {} floats, needs {needed}",
+        scratch.len()
+    );
     let pages: &mut dyn Iterator<Item = PageRef<'p>> = &mut pages.into_iter();
-    vector.dispatch_lanes(Attend { vector, layout, tile, pages, out, scratch });
+    vector.dispatch(Attend {
+        vector,
+        layout,
+        tile,
+        pages,
+        out,
+        scratch,
+    });
 }
 
 /// head_dim rounded up to whole registers of every instruction set.
@@ -160,12 +180,19 @@ struct Attend<'a, 'p> {
     scratch: &'a mut [f32],
 }
 
-impl WithLanes for Attend<'_, '_> {
+impl WithSimd for Attend<'_, '_> {
     type Output = ();
 
     #[inline(always)]
-    fn with_lanes<S: Lanes>(self, simd: S) {
-        let Attend { vector, layout, tile, pages, out, scratch } = self;
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Attend {
+            vector,
+            layout,
+            tile,
+            pages,
+            out,
+            scratch,
+        } = self;
         let n_q = tile.rows.len();
         let (dk, dv) = (padded(layout.head_dim_k), padded(layout.head_dim_v));
         let (keys, scratch) = scratch.split_at_mut(PAGE * dk);
@@ -189,7 +216,11 @@ impl WithLanes for Attend<'_, '_> {
         sums.fill(0.0);
         for ((max, weight), row) in max.iter_mut().zip(weight.iter_mut()).zip(tile.rows) {
             *max = row.sink;
-            *weight = if row.sink == f32::NEG_INFINITY { 0.0 } else { 1.0 };
+            *weight = if row.sink == f32::NEG_INFINITY {
+                0.0
+            } else {
+                1.0
+            };
         }
 
         let seen = |page: &PageRef<'_>| {
@@ -198,10 +229,13 @@ impl WithLanes for Attend<'_, '_> {
                 lo < hi
             })
         };
-        let mut pages = pages.filter(seen).inspect(|page| check(&layout, page)).peekable();
+        let mut pages = pages
+            .filter(seen)
+            .inspect(|page| check(&layout, page))
+            .peekable();
         while let Some(page) = pages.next() {
             let next = pages.peek();
-            convert_keys(simd, vector, &layout, &page, next, block, keys);
+            convert_keys(vector, &layout, &page, next, block, keys);
             convert_values(vector, &layout, &page, next, values);
             let job = PageJob {
                 page: &page,
@@ -220,7 +254,9 @@ impl WithLanes for Attend<'_, '_> {
                 job.group(simd, q, rows, State { sums, max, weight });
             }
         }
-        let rows = out.chunks_exact_mut(layout.head_dim_v).zip(sums.chunks_exact(dv));
+        let rows = out
+            .chunks_exact_mut(layout.head_dim_v)
+            .zip(sums.chunks_exact(dv));
         for ((out, sums), &weight) in rows.zip(weight.iter()) {
             for (o, &s) in out.iter_mut().zip(sums) {
                 // Nothing visible: zeros. Adding zero turns -0 into +0, the one trace that other
@@ -252,7 +288,10 @@ fn check(layout: &KvLayout, page: &PageRef<'_>) {
 /// Queries in groups of [`GROUP`] (the last may be smaller), each `[head_dim_k, group]`: what one
 /// step of the score kernel broadcasts lies together.
 fn pack_queries(q: &[f32], head_dim: usize, packed: &mut [f32]) {
-    for (q, packed) in q.chunks(GROUP * head_dim).zip(packed.chunks_mut(GROUP * head_dim)) {
+    for (q, packed) in q
+        .chunks(GROUP * head_dim)
+        .zip(packed.chunks_mut(GROUP * head_dim))
+    {
         let n = q.len() / head_dim;
         for (r, q) in q.chunks_exact(head_dim).enumerate() {
             for (packed, &x) in packed[r..].iter_mut().step_by(n).zip(q) {
@@ -278,15 +317,17 @@ fn convert_rows(
         ty.decode(vector, &src[..n * bytes], &mut dst[..n * stride]);
         return;
     }
-    for (src, dst) in src.chunks_exact(bytes).zip(dst.chunks_exact_mut(stride)).take(n) {
+    for (src, dst) in src
+        .chunks_exact(bytes)
+        .zip(dst.chunks_exact_mut(stride))
+        .take(n)
+    {
         ty.decode(vector, src, &mut dst[..head_dim]);
     }
 }
 
 /// Keys of a page to f32, transposed to `[head_dim_k, PAGE]`; meanwhile asks for the next page's.
-#[inline(always)]
-fn convert_keys<S: Lanes>(
-    simd: S,
+fn convert_keys(
     vector: Vector,
     layout: &KvLayout,
     page: &PageRef<'_>,
@@ -294,22 +335,33 @@ fn convert_keys<S: Lanes>(
     block: &mut [f32],
     keys: &mut [f32],
 ) {
-    let (bytes, stride) = (layout.k_row_bytes(), padded(layout.head_dim_k));
-    let keys = S::as_mut_simd_f32s(keys).0;
+    let (dim, bytes) = (layout.head_dim_k, layout.k_row_bytes());
+    let half = match layout.k {
+        KvType::F16 => Some(Half::F16),
+        KvType::BF16 => Some(Half::Bf16),
+        KvType::F32 | KvType::Q8_0 => None,
+    };
     for first in (0..page.n).step_by(BLOCK) {
         if let Some(next) = next {
             prefetch(part(next.k, first * bytes, BLOCK * bytes));
         }
         let n = BLOCK.min(page.n - first);
-        convert_rows(vector, layout.k, layout.head_dim_k, n, &page.k[first * bytes..], block);
-        for at in (0..BLOCK).step_by(S::F32_LANES) {
-            simd.transpose(
-                &block[at * stride..],
-                stride,
-                layout.head_dim_k.div_ceil(4),
-                &mut keys[(first + at) / S::F32_LANES..],
-                PAGE / S::F32_LANES,
-            );
+        let (src, keys) = (&page.k[first * bytes..][..n * bytes], &mut keys[first..]);
+        let done = half.is_some_and(|half| {
+            n == BLOCK
+                && transpose_half(
+                    vector.isa(),
+                    half,
+                    bytemuck::cast_slice(src),
+                    dim,
+                    keys,
+                    PAGE,
+                )
+        });
+        if !done {
+            convert_rows(vector, layout.k, dim, n, src, block);
+            let columns = dim.next_multiple_of(4);
+            transpose_f32(vector.isa(), block, padded(dim), columns, keys, PAGE);
         }
     }
 }
@@ -329,7 +381,14 @@ fn convert_values(
         }
         let n = BLOCK.min(page.n - first);
         let dst = &mut values[first * padded(layout.head_dim_v)..];
-        convert_rows(vector, layout.v, layout.head_dim_v, n, &page.v[first * bytes..], dst);
+        convert_rows(
+            vector,
+            layout.v,
+            layout.head_dim_v,
+            n,
+            &page.v[first * bytes..],
+            dst,
+        );
     }
 }
 

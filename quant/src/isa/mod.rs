@@ -25,6 +25,7 @@ pub(crate) mod prefetch;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod quantize;
 pub(crate) mod scalar;
+pub(crate) mod transpose;
 
 use std::fmt;
 use std::str::FromStr;
