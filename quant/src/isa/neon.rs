@@ -224,12 +224,7 @@ impl<P: Products> Simd for Arm<P> {
         vld1q_dup_f32(d.add(16 * v / group))
     }
     #[inline(always)]
-    unsafe fn mins(
-        acc: float32x4_t,
-        m: *const f32,
-        sums: *const f32,
-        group: usize,
-    ) -> float32x4_t {
+    unsafe fn mins(acc: float32x4_t, m: *const f32, sums: *const f32, group: usize) -> float32x4_t {
         let mut acc = acc;
         for i in 0..4 {
             let m = if group == 32 {

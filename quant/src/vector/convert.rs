@@ -83,9 +83,7 @@ fn to_q8_0<S: Simd>(_: S, src: &[f32], dst: &mut [u8]) {
         let mut v = [0.0f32; Q8_LEN];
         v[..x.len()].copy_from_slice(x);
         // Magnitudes compared as integers order like floats, with NaN above everything.
-        let max_bits = v
-            .iter()
-            .fold(0, |m, x| u32::max(m, x.to_bits() & 0x7fff_ffff));
+        let max_bits = v.iter().fold(0, |m, x| u32::max(m, x.to_bits() & 0x7fff_ffff));
         let mut d = f32::from_bits(max_bits) / 127.0;
         if d > 65504.0 {
             d = 65504.0;
