@@ -52,7 +52,12 @@ fn bytes_of(case: &Json, name: &str) -> Option<Vec<u8>> {
         return Some(text.as_bytes().to_vec());
     }
     let hex = case[format!("{name}_hex")].as_str()?;
-    Some((0..hex.len()).step_by(2).map(|i| u8::from_str_radix(&hex[i..i + 2], 16).unwrap()).collect())
+    Some(
+        (0..hex.len())
+            .step_by(2)
+            .map(|i| u8::from_str_radix(&hex[i..i + 2], 16).unwrap())
+            .collect(),
+    )
 }
 
 fn ids_of(case: &Json, name: &str) -> Option<Vec<u32>> {
@@ -141,9 +146,11 @@ fn check_text(
     let mut ours = tokenizer.decode_bytes(ids, Show::Text).unwrap();
     let lossy = String::from_utf8_lossy(&ours).into_owned();
     report.check(streamed(tokenizer, ids, Show::Text) == lossy, || format!("stream of {ids:?}"));
-    let bare: Vec<u8> = ids.iter().flat_map(|&id| tokenizer.token_bytes(id).unwrap()).copied().collect();
+    let bare: Vec<u8> =
+        ids.iter().flat_map(|&id| tokenizer.token_bytes(id).unwrap()).copied().collect();
     let expected_bare = pieces.as_ref().unwrap_or(&detok);
-    report.check(&bare == expected_bare, || format!("pieces of {ids:?}: {bare:?} {expected_bare:?}"));
+    report
+        .check(&bare == expected_bare, || format!("pieces of {ids:?}: {bare:?} {expected_bare:?}"));
     if tokenizer.publishes_tidy_text() && pieces.is_some() {
         report.check(Some(&ours) == pieces.as_ref(), || format!("spaces of {ids:?} changed"));
         ours = tidy_spaces(&lossy).into_bytes();
@@ -156,15 +163,15 @@ fn check_text(
     let pieces_of = |ids: &[u32]| -> Vec<u8> {
         ids.iter().flat_map(|&id| tokenizer.token_bytes(id).unwrap()).copied().collect()
     };
-    let expected = bytes_of(case, "detok_special").unwrap_or_else(|| {
-        [pieces_of(prefix), detok.clone(), pieces_of(suffix)].concat()
-    });
+    let expected = bytes_of(case, "detok_special")
+        .unwrap_or_else(|| [pieces_of(prefix), detok.clone(), pieces_of(suffix)].concat());
     let tidy = match tokenizer.publishes_tidy_text() {
         true => tidy_spaces(&String::from_utf8_lossy(&shown)).into_bytes(),
         false => shown.clone(),
     };
     report.check(shown == expected || tidy == expected, || {
-        let [shown, expected] = [&shown, &expected].map(|b| String::from_utf8_lossy(b).into_owned());
+        let [shown, expected] =
+            [&shown, &expected].map(|b| String::from_utf8_lossy(b).into_owned());
         format!("special text of {ids_special:?}: {shown:?}, expected {expected:?}")
     });
 }
@@ -201,7 +208,9 @@ fn check_facts(golden: &Json, tokenizer: &Tokenizer, report: &mut Report) {
     let ours = tokenizer.eog();
     let complete = all.iter().all(|id| ours.contains(id) || by_text.contains(id));
     let exact = ours.iter().all(|id| all.contains(id));
-    report.check(complete && exact, || format!("eog: {ours:?}, expected {all:?} or less {by_text:?}"));
+    report.check(complete && exact, || {
+        format!("eog: {ours:?}, expected {all:?} or less {by_text:?}")
+    });
 }
 
 /// The goldens' file of cases and, in the same folder, its vocabulary.
@@ -252,7 +261,9 @@ fn every_vocabulary_of_the_goldens() {
 
 #[test]
 fn every_pre_tokenizer_of_the_goldens() {
-    let Some(goldens) = folder("PUMICE_GOLDENS") else { return };
+    let Some(goldens) = folder("PUMICE_GOLDENS") else {
+        return;
+    };
     let folder = goldens.join("tokenizers");
     let vocabulary = gunzip(&folder.join("gpt-2.gguf.gz"));
     let mut report = Report::default();

@@ -11,21 +11,21 @@ use std::sync::Arc;
 
 /// A matrix of the file, [rows, cols], or several of equal shape (experts), with an optional bias.
 #[derive(Clone)]
-pub struct Matrix {
+pub(crate) struct Matrix {
     /// The tensor's name.
-    pub name: String,
+    pub(crate) name: String,
     /// Its type.
-    pub ty: TensorType,
+    pub(crate) ty: TensorType,
     /// Rows of one matrix: outputs.
-    pub rows: usize,
+    pub(crate) rows: usize,
     /// Columns: inputs.
-    pub cols: usize,
+    pub(crate) cols: usize,
     /// Matrices stored one after another.
-    pub n_expert: usize,
+    pub(crate) n_expert: usize,
     /// The data, `n_expert * rows` rows.
-    pub data: Weights,
+    pub(crate) data: Weights,
     /// [n_expert, rows].
-    pub bias: Option<Arc<[f32]>>,
+    pub(crate) bias: Option<Arc<[f32]>>,
 }
 
 impl Matrix {
@@ -42,7 +42,7 @@ impl Matrix {
 }
 
 /// Finds tensors and remembers which were asked for.
-pub struct Binder {
+pub(crate) struct Binder {
     gguf: Arc<Gguf>,
     claimed: RefCell<HashSet<String>>,
 }
@@ -59,12 +59,12 @@ fn trimmed(dims: &[u64]) -> &[u64] {
 
 impl Binder {
     /// A binder for `gguf` with nothing claimed.
-    pub fn new(gguf: Arc<Gguf>) -> Binder {
+    pub(crate) fn new(gguf: Arc<Gguf>) -> Binder {
         Binder { gguf, claimed: RefCell::default() }
     }
 
     /// Whether the file has a tensor of this name.
-    pub fn has(&self, name: &str) -> bool {
+    pub(crate) fn has(&self, name: &str) -> bool {
         self.gguf.tensor(name).is_some()
     }
 
@@ -89,7 +89,7 @@ impl Binder {
     ///
     /// # Errors
     /// Another shape, or an integer type.
-    pub fn opt_vector(&self, name: &str, n: usize) -> Result<Option<Arc<[f32]>>, Error> {
+    pub(crate) fn opt_vector(&self, name: &str, n: usize) -> Result<Option<Arc<[f32]>>, Error> {
         self.floats(name, &[n as u64])
     }
 
@@ -97,7 +97,7 @@ impl Binder {
     ///
     /// # Errors
     /// As [`Binder::opt_vector`], or when it is missing.
-    pub fn vector(&self, name: &str, n: usize) -> Result<Arc<[f32]>, Error> {
+    pub(crate) fn vector(&self, name: &str, n: usize) -> Result<Arc<[f32]>, Error> {
         self.opt_vector(name, n)?.ok_or_else(|| Self::missing(name, &[n as u64]))
     }
 
@@ -105,7 +105,7 @@ impl Binder {
     ///
     /// # Errors
     /// As [`Binder::opt_vector`].
-    pub fn floats(&self, name: &str, dims: &[u64]) -> Result<Option<Arc<[f32]>>, Error> {
+    pub(crate) fn floats(&self, name: &str, dims: &[u64]) -> Result<Option<Arc<[f32]>>, Error> {
         let Some(info) = self.find(name, dims)? else { return Ok(None) };
         let mut out = vec![0.0; info.n_elements() as usize];
         quant::decode(info.ty, self.gguf.data(info)?, &mut out)?;
@@ -116,7 +116,7 @@ impl Binder {
     ///
     /// # Errors
     /// When it is missing or has another shape.
-    pub fn matrix(&self, name: &str, rows: usize, cols: usize) -> Result<Matrix, Error> {
+    pub(crate) fn matrix(&self, name: &str, rows: usize, cols: usize) -> Result<Matrix, Error> {
         self.matrices(name, rows, cols, 1)
     }
 
@@ -124,7 +124,7 @@ impl Binder {
     ///
     /// # Errors
     /// Another shape.
-    pub fn opt_matrix(
+    pub(crate) fn opt_matrix(
         &self,
         name: &str,
         rows: usize,
@@ -140,7 +140,7 @@ impl Binder {
     ///
     /// # Errors
     /// When it is missing or has another shape.
-    pub fn matrices(
+    pub(crate) fn matrices(
         &self,
         name: &str,
         rows: usize,
@@ -160,7 +160,7 @@ impl Binder {
     ///
     /// # Errors
     /// When neither form is complete.
-    pub fn split<const N: usize>(
+    pub(crate) fn split<const N: usize>(
         &self,
         prefix: &str,
         fused: &str,
@@ -190,7 +190,7 @@ impl Binder {
     ///
     /// # Errors
     /// [`Error::UnclaimedTensor`] names the first.
-    pub fn finish(&self, arch: &str) -> Result<(), Error> {
+    pub(crate) fn finish(&self, arch: &str) -> Result<(), Error> {
         let claimed = self.claimed.borrow();
         let mut left = self
             .gguf

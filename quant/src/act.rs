@@ -116,9 +116,8 @@ fn write_header(dst: &mut [u8], tag: u32, k: usize) {
 
 /// Tag and k of a prepared column.
 pub(crate) fn header(column: &[u8]) -> (u32, usize) {
-    let word = |i: usize| {
-        u32::from_le_bytes([column[i], column[i + 1], column[i + 2], column[i + 3]])
-    };
+    let word =
+        |i: usize| u32::from_le_bytes([column[i], column[i + 1], column[i + 2], column[i + 3]]);
     (word(0), word(4) as usize)
 }
 

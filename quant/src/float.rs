@@ -53,12 +53,7 @@ pub(crate) unsafe fn rows<S: Simd, W: Weight>(job: &Job<'_>) {
 
 /// Rows `r0 .. r1` by C columns.
 #[inline(always)]
-unsafe fn block<S: Simd, W: Weight, const C: usize>(
-    job: &Job<'_>,
-    r0: usize,
-    r1: usize,
-    c: usize,
-) {
+unsafe fn block<S: Simd, W: Weight, const C: usize>(job: &Job<'_>, r0: usize, r1: usize, c: usize) {
     let mut r = r0;
     while r + 4 <= r1 && (S::LANES == 16 || C == 1) {
         tile::<S, W, 4, C>(job, r, c);

@@ -32,6 +32,7 @@ pub use act::{ActKind, Regime};
 pub use attend::{KvLayout, PAGE, PageRef, QueryRow, QueryTile, attend};
 pub use error::Error;
 pub use isa::Isa;
+pub use isa::limits;
 pub use kv::KvType;
 pub use out::Out;
 pub use table::{Kernels, SUPPORTED, decode, decode_row, kernels};

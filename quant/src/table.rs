@@ -255,19 +255,28 @@ macro_rules! isas {
         match $isa {
             Isa::Scalar => {
                 static K: Kernels = $make::<crate::isa::scalar::Row, $code>(
-                    TensorType::$ty, Isa::Scalar, concat!($name, "-", $act, "-scalar"));
+                    TensorType::$ty,
+                    Isa::Scalar,
+                    concat!($name, "-", $act, "-scalar"),
+                );
                 Some(&K)
             }
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => {
                 static K: Kernels = $make::<crate::isa::avx2::Row, $code>(
-                    TensorType::$ty, Isa::Avx2, concat!($name, "-", $act, "-avx2"));
+                    TensorType::$ty,
+                    Isa::Avx2,
+                    concat!($name, "-", $act, "-avx2"),
+                );
                 Some(&K)
             }
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512 => {
                 static K: Kernels = $make::<crate::isa::avx512::Row, $code>(
-                    TensorType::$ty, Isa::Avx512, concat!($name, "-", $act, "-avx512"));
+                    TensorType::$ty,
+                    Isa::Avx512,
+                    concat!($name, "-", $act, "-avx512"),
+                );
                 Some(&K)
             }
             #[cfg(target_arch = "aarch64")]
@@ -356,12 +365,9 @@ pub fn decode_row(ty: TensorType, src: &[u8], row: usize, dst: &mut [f32]) -> Re
     let end = row.checked_add(1).and_then(|next| next.checked_mul(row_bytes));
     match end.and_then(|end| src.get(end - row_bytes..end)) {
         Some(bytes) => decode(ty, bytes, dst),
-        None => Err(Error::BlockBytes {
-            ty,
-            n,
-            expected: end.unwrap_or(usize::MAX),
-            found: src.len(),
-        }),
+        None => {
+            Err(Error::BlockBytes { ty, n, expected: end.unwrap_or(usize::MAX), found: src.len() })
+        }
     }
 }
 

@@ -295,7 +295,8 @@ fn a_result_depends_on_its_row_and_column_alone() {
                 let case = Case::new(&mut rng, ty, k, 21, 16);
                 let whole = case.run(kern, regime);
                 let row_bytes = case.w.len() / 21;
-                for (r0, r1, c0, c1) in [(0, 21, 3, 4), (5, 6, 0, 16), (2, 9, 11, 13), (20, 21, 15, 16)]
+                for (r0, r1, c0, c1) in
+                    [(0, 21, 3, 4), (5, 6, 0, 16), (2, 9, 11, 13), (20, 21, 15, 16)]
                 {
                     let part = Case {
                         n_rows: r1 - r0,
@@ -321,9 +322,11 @@ fn a_result_depends_on_its_row_and_column_alone() {
 #[test]
 fn long_rows_and_many_columns_stay_within_the_bound() {
     let mut rng = Rng(5);
-    for (ty, k, n_rows, n_cols) in
-        [(TensorType::Q4_1, 14336, 5, 2), (TensorType::Q6K, 8192, 3, 1), (TensorType::Q4K, 2048, 40, 67)]
-    {
+    for (ty, k, n_rows, n_cols) in [
+        (TensorType::Q4_1, 14336, 5, 2),
+        (TensorType::Q6K, 8192, 3, 1),
+        (TensorType::Q4K, 2048, 40, 67),
+    ] {
         let case = Case::new(&mut rng, ty, k, n_rows, n_cols);
         let regime = if n_cols > 16 { Regime::Panel } else { Regime::Rows };
         let exact = case.exact(regime);

@@ -90,33 +90,27 @@ pub(crate) struct Job<'a> {
     pub(crate) stride: usize,
 }
 
-/// Where to prefetch while a tile of rows is read, so that the stream stays [`AHEAD`] bytes ahead
-/// across the ends of rows: rows of a tile lie side by side, so the bytes after a row's end are
-/// the next row of the same tile, which is being read already.
+/// Prefetching while a tile of rows is read.
+///
+/// Rows of a tile lie side by side, so a tile is one run of memory, read at several places at
+/// once. Lines are asked for in the order of memory nevertheless, as the memory likes it: each
+/// step asks for as many bytes as it uses, at a distance that puts the start of the next tile's
+/// last row [`AHEAD`] bytes before its use.
 #[derive(Clone, Copy)]
 pub(crate) struct Ahead {
-    /// Position in the row from which `far` applies.
-    turn: usize,
-    near: usize,
-    far: usize,
+    distance: usize,
 }
 
 impl Ahead {
     /// For tiles of `rows` rows.
     pub(crate) fn new(row_bytes: usize, rows: usize) -> Self {
-        let tile = rows * row_bytes;
-        if row_bytes > AHEAD {
-            let turn = row_bytes - AHEAD;
-            return Self { turn, near: AHEAD, far: AHEAD + tile - row_bytes };
-        }
-        let far = AHEAD.div_ceil(tile.max(1)) * tile;
-        Self { turn: 0, near: far, far }
+        Self { distance: AHEAD + (rows - 1) * row_bytes }
     }
 
-    /// Asks for the lines that the span at `p`, `pos` bytes into its row, stands for.
+    /// Asks for the lines that `bytes` used at `pos` bytes into the tile at `w` stand for.
     #[inline(always)]
-    unsafe fn prefetch<S: Simd>(self, p: *const u8, pos: usize, bytes: usize) {
-        let p = p.wrapping_add(if pos < self.turn { self.near } else { self.far });
+    unsafe fn prefetch<S: Simd>(self, w: *const u8, pos: usize, bytes: usize) {
+        let p = w.wrapping_add(self.distance + pos);
         let mut at = 0;
         while at < bytes {
             S::prefetch(p.wrapping_add(at));
@@ -216,9 +210,7 @@ unsafe fn tile<S: Simd, U: Unpack, const R: usize, const C: usize>(
     }
     let mut acc = [[S::zero(); C]; R];
     for s in 0..job.k / SPAN {
-        for p in p {
-            ahead.prefetch::<S>(p, s * U::SPAN_BYTES, U::SPAN_BYTES);
-        }
+        ahead.prefetch::<S>(w, s * R * U::SPAN_BYTES, R * U::SPAN_BYTES);
         let mut head = [Head::ZERO; R];
         for i in 0..R {
             U::head::<S>(p[i], &mut head[i]);
@@ -238,6 +230,8 @@ unsafe fn tile<S: Simd, U: Unpack, const R: usize, const C: usize>(
         }
     }
     if !job.k.is_multiple_of(SPAN) {
+        let pos = R * (job.k / SPAN * U::SPAN_BYTES);
+        ahead.prefetch::<S>(w, pos, R * job.row_bytes - pos);
         rest::<S, U, R, C>(job.k % SPAN, &p, &x, &mut acc);
     }
     for i in 0..R {

@@ -1,7 +1,7 @@
 //! The tokens that may still be drawn, and the few operations all samplers are made of.
 //!
-//! A fresh step is *dense*: a copy of the whole vocabulary's logits, with the largest logit of each block of
-//! 64 beside it. Penalties and biases touch a few tokens, so they edit the copy in place. The first sampler
+//! A fresh step is *dense*: the whole vocabulary's logits, with the largest logit of each block of 64 beside
+//! them. Penalties and biases touch a few tokens: they edit a copy, made by the first edit, in place. The first sampler
 //! that narrows turns it into a short *list*. With the block maxima that needs no sort of the vocabulary: the
 //! k-th largest maximum is a bound that at least k tokens reach, and only blocks that reach it are looked at.
 //! Every buffer is kept from step to step.
@@ -31,36 +31,47 @@ fn by_rank(a: &Candidate, b: &Candidate) -> Ordering {
     b.logit.total_cmp(&a.logit).then(a.token.cmp(&b.token))
 }
 
-/// The candidates of one step. See the module for the two forms.
+/// What a step needs memory for; kept from step to step.
 #[derive(Clone, Default)]
-pub(super) struct Candidates {
-    /// `[n_vocab]` logits; meaningful while `dense` is set.
-    logits: Vec<f32>,
+pub(super) struct Buffers {
+    /// `[n_vocab]` the edited copy of the logits.
+    edited: Vec<f32>,
     /// `[n_vocab / 64, rounded up]` the largest logit of each block.
     maxima: Vec<f32>,
-    list: Vec<Candidate>,
+    /// The list, once the step is no longer dense.
+    pub(super) list: Vec<Candidate>,
     scratch: Vec<f32>,
+}
+
+/// The candidates of one step. See the module for the two forms.
+pub(super) struct Candidates<'a> {
+    given: &'a [f32],
+    buffers: &'a mut Buffers,
+    /// Whether the logits are those in `buffers`.
+    edited: bool,
     dense: bool,
     sorted: bool,
 }
 
-impl Candidates {
-    /// Takes a step's logits `[n_vocab]`: copies, finds the maxima and checks, in one pass.
+impl<'a> Candidates<'a> {
+    /// Takes a step's logits `[n_vocab]`: finds the maxima and checks, in one pass.
     ///
     /// # Errors
     /// A NaN or `+inf` is named by token. `-inf` means a token that cannot be drawn and is legitimate.
-    pub(super) fn load(&mut self, logits: &[f32]) -> Result<(), SampleError> {
-        self.logits.resize(logits.len(), 0.0);
-        self.maxima.resize(logits.len().div_ceil(BLOCK), 0.0);
-        let mut nan = [0u32; LANES];
-        let mut top = f32::NEG_INFINITY;
-        let blocks = logits.chunks(BLOCK).zip(self.logits.chunks_mut(BLOCK));
-        for ((from, to), block_max) in blocks.zip(&mut self.maxima) {
-            to.copy_from_slice(from);
-            *block_max = max_and_nan(from, &mut nan);
-            top = top.max(*block_max);
+    pub(super) fn new(logits: &'a [f32], buffers: &'a mut Buffers) -> Result<Self, SampleError> {
+        let (blocks, rest) = logits.as_chunks::<BLOCK>();
+        buffers.maxima.clear();
+        let mut nan = false;
+        buffers.maxima.extend(blocks.iter().map(|block| {
+            let (max, bad) = max_and_nan(block);
+            nan |= bad;
+            max
+        }));
+        if !rest.is_empty() {
+            nan |= rest.iter().any(|x| x.is_nan());
+            buffers.maxima.push(max_of(rest));
         }
-        if nan != [0; LANES] || top == f32::INFINITY {
+        if nan || max_of(&buffers.maxima) == f32::INFINITY {
             let bad = logits
                 .iter()
                 .position(|x| x.is_nan() || *x == f32::INFINITY)
@@ -70,23 +81,47 @@ impl Candidates {
                 value: logits[bad],
             });
         }
-        self.dense = true;
-        self.sorted = false;
-        self.list.clear();
-        Ok(())
+        buffers.list.clear();
+        Ok(Candidates {
+            given: logits,
+            buffers,
+            edited: false,
+            dense: true,
+            sorted: false,
+        })
+    }
+
+    /// The logits of a dense step.
+    fn logits(&self) -> &[f32] {
+        if self.edited {
+            &self.buffers.edited
+        } else {
+            self.given
+        }
+    }
+
+    /// The logits of a dense step and their maxima, to be changed.
+    fn edit_dense(&mut self) -> (&mut [f32], &mut [f32]) {
+        if !self.edited {
+            self.buffers.edited.clear();
+            self.buffers.edited.extend_from_slice(self.given);
+            self.edited = true;
+        }
+        (&mut self.buffers.edited, &mut self.buffers.maxima)
     }
 
     /// The largest logit; `-inf` when nothing can be drawn.
     pub(super) fn max(&self) -> f32 {
         if self.dense {
-            self.maxima
-                .iter()
-                .copied()
-                .fold(f32::NEG_INFINITY, f32::max)
+            max_of(&self.buffers.maxima)
         } else if self.sorted {
-            self.list.first().map_or(f32::NEG_INFINITY, |c| c.logit)
+            self.buffers
+                .list
+                .first()
+                .map_or(f32::NEG_INFINITY, |c| c.logit)
         } else {
-            self.list
+            self.buffers
+                .list
                 .iter()
                 .map(|c| c.logit)
                 .fold(f32::NEG_INFINITY, f32::max)
@@ -101,21 +136,21 @@ impl Candidates {
         edit: impl Fn(u32, f32) -> f32,
     ) {
         if !self.dense {
-            for c in &mut self.list {
+            for c in &mut self.buffers.list {
                 c.logit = edit(c.token, c.logit).min(f32::MAX);
             }
-            self.list.retain(|c| c.logit > f32::NEG_INFINITY);
+            self.buffers.list.retain(|c| c.logit > f32::NEG_INFINITY);
             self.sorted = false;
             return;
         }
+        let (logits, maxima) = self.edit_dense();
         for token in tokens {
             let at = token as usize;
-            if let Some(logit) = self.logits.get_mut(at) {
+            if let Some(logit) = logits.get_mut(at) {
                 *logit = edit(token, *logit).min(f32::MAX);
                 let block = at / BLOCK;
-                let end = self.logits.len().min((block + 1) * BLOCK);
-                let members = &self.logits[block * BLOCK..end];
-                self.maxima[block] = members.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+                let end = logits.len().min((block + 1) * BLOCK);
+                maxima[block] = max_of(&logits[block * BLOCK..end]);
             }
         }
     }
@@ -125,10 +160,14 @@ impl Candidates {
         debug_assert!(divisor > 0.0);
         let divided = |x: &mut f32| *x = (*x / divisor).min(f32::MAX);
         if self.dense {
-            self.logits.iter_mut().for_each(divided);
-            self.maxima.iter_mut().for_each(divided);
+            let (logits, maxima) = self.edit_dense();
+            logits.iter_mut().for_each(divided);
+            maxima.iter_mut().for_each(divided);
         } else {
-            self.list.iter_mut().for_each(|c| divided(&mut c.logit));
+            self.buffers
+                .list
+                .iter_mut()
+                .for_each(|c| divided(&mut c.logit));
         }
     }
 
@@ -138,9 +177,9 @@ impl Candidates {
             self.gather_top(k);
             self.dense = false;
         } else if self.sorted {
-            self.list.truncate(k);
+            self.buffers.list.truncate(k);
         } else {
-            select(&mut self.list, k);
+            select(&mut self.buffers.list, k);
         }
         self.sorted = true;
     }
@@ -153,7 +192,7 @@ impl Candidates {
             self.dense = false;
             self.sorted = false;
         } else {
-            self.list.retain(|c| c.logit >= floor);
+            self.buffers.list.retain(|c| c.logit >= floor);
         }
     }
 
@@ -168,20 +207,21 @@ impl Candidates {
             if self.dense {
                 self.gather_top(tried);
             } else if !self.sorted {
-                select(&mut self.list, usize::MAX);
+                select(&mut self.buffers.list, usize::MAX);
             }
             let mut sum = 0.0;
-            let reached = self.list.iter().position(|c| {
+            let reached = self.buffers.list.iter().position(|c| {
                 sum += f64::from(math::exp(c.logit - max));
                 sum >= enough
             });
-            if reached.is_none() && self.list.len() == tried {
+            if reached.is_none() && self.buffers.list.len() == tried {
                 tried = tried.saturating_mul(8);
                 continue;
             }
             // Rounding may leave the sum of all a hair under the total: then all are kept.
-            self.list
-                .truncate(reached.map_or(self.list.len(), |last| last + 1));
+            self.buffers
+                .list
+                .truncate(reached.map_or(self.buffers.list.len(), |last| last + 1));
             self.dense = false;
             self.sorted = true;
             return;
@@ -193,6 +233,7 @@ impl Candidates {
         let max = self.max();
         if !self.dense {
             return self
+                .buffers
                 .list
                 .iter()
                 .map(|c| f64::from(math::exp(c.logit - max)))
@@ -210,7 +251,7 @@ impl Candidates {
             }
             lanes.iter().map(|x| f64::from(*x)).sum::<f64>()
         };
-        self.logits.chunks(BLOCK).map(block_sum).sum()
+        self.logits().chunks(BLOCK).map(block_sum).sum()
     }
 
     /// The candidates as a list, sorted, with probabilities that add up to 1.
@@ -229,62 +270,69 @@ impl Candidates {
             self.dense = false;
             self.sorted = false;
         }
-        for c in &mut self.list {
+        for c in &mut self.buffers.list {
             c.p = math::exp(c.logit - max);
         }
-        let sum: f64 = self.list.iter().map(|c| f64::from(c.p)).sum();
+        let sum: f64 = self.buffers.list.iter().map(|c| f64::from(c.p)).sum();
         if sum > 0.0 {
-            self.list
+            self.buffers
+                .list
                 .iter_mut()
                 .for_each(|c| c.p = (f64::from(c.p) / sum) as f32);
         }
-        &mut self.list
+        &mut self.buffers.list
     }
 
     /// Removes the candidates `0..n` of the sorted list.
     pub(super) fn drop_first(&mut self, n: usize) {
         debug_assert!(self.sorted && !self.dense);
-        self.list.drain(..n);
+        self.buffers.list.drain(..n);
     }
 
     /// The list as it stands; empty while the step is dense.
     pub(super) fn list(&self) -> &[Candidate] {
-        &self.list
+        &self.buffers.list
     }
 
     /// Fills the list with the `k` largest of a dense step, sorted.
     fn gather_top(&mut self, k: usize) {
+        let Buffers {
+            maxima,
+            scratch,
+            list,
+            ..
+        } = &mut *self.buffers;
         let mut floor = f32::NEG_INFINITY;
         if k == 0 {
-            return self.list.clear();
+            return list.clear();
         }
-        if k < self.maxima.len() {
-            self.scratch.clear();
-            self.scratch.extend_from_slice(&self.maxima);
-            let (_, nth, _) = self
-                .scratch
-                .select_nth_unstable_by(k - 1, |a, b| b.total_cmp(a));
+        if k < maxima.len() {
+            scratch.clear();
+            scratch.extend_from_slice(maxima);
+            let (_, nth, _) = scratch.select_nth_unstable_by(k - 1, |a, b| b.total_cmp(a));
             floor = *nth;
         }
         self.gather_from(floor);
-        select(&mut self.list, k);
+        select(&mut self.buffers.list, k);
     }
 
     /// Fills the list with all logits of a dense step that are at least `floor` and not `-inf`, by id.
     fn gather_from(&mut self, floor: f32) {
-        self.list.clear();
+        let Buffers {
+            edited,
+            maxima,
+            list,
+            ..
+        } = &mut *self.buffers;
+        let logits: &[f32] = if self.edited { edited } else { self.given };
+        list.clear();
         let floor = floor.max(f32::MIN);
-        for (block, _) in self
-            .maxima
-            .iter()
-            .enumerate()
-            .filter(|(_, max)| **max >= floor)
-        {
+        for (block, _) in maxima.iter().enumerate().filter(|(_, max)| **max >= floor) {
             let first = block * BLOCK;
-            let end = self.logits.len().min(first + BLOCK);
-            for (i, &logit) in self.logits[first..end].iter().enumerate() {
+            let end = logits.len().min(first + BLOCK);
+            for (i, &logit) in logits[first..end].iter().enumerate() {
                 if logit >= floor {
-                    self.list.push(Candidate {
+                    list.push(Candidate {
                         token: (first + i) as u32,
                         logit,
                         p: 0.0,
@@ -295,12 +343,17 @@ impl Candidates {
     }
 }
 
-/// The largest of a block; lanes of `nan` that saw a NaN become non-zero.
+fn max_of(values: &[f32]) -> f32 {
+    values.iter().copied().fold(f32::NEG_INFINITY, f32::max)
+}
+
+/// The largest of a block, and whether it holds a NaN. Arrays of a fixed size throughout: the compiler turns
+/// them into vector instructions of any ISA.
 #[inline]
-fn max_and_nan(block: &[f32], nan: &mut [u32; LANES]) -> f32 {
+fn max_and_nan(block: &[f32; BLOCK]) -> (f32, bool) {
     let mut lanes = [f32::NEG_INFINITY; LANES];
-    let mut groups = block.chunks_exact(LANES);
-    for group in &mut groups {
+    let mut nan = [0u32; LANES];
+    for group in block.as_chunks::<LANES>().0 {
         for i in 0..LANES {
             lanes[i] = if group[i] > lanes[i] {
                 group[i]
@@ -310,13 +363,19 @@ fn max_and_nan(block: &[f32], nan: &mut [u32; LANES]) -> f32 {
             nan[i] |= u32::from(group[i].is_nan());
         }
     }
-    for (i, &x) in groups.remainder().iter().enumerate() {
-        lanes[i] = if x > lanes[i] { x } else { lanes[i] };
-        nan[i] |= u32::from(x.is_nan());
+    let mut width = LANES / 2;
+    while width > 0 {
+        for i in 0..width {
+            lanes[i] = if lanes[i + width] > lanes[i] {
+                lanes[i + width]
+            } else {
+                lanes[i]
+            };
+            nan[i] |= nan[i + width];
+        }
+        width /= 2;
     }
-    lanes
-        .into_iter()
-        .fold(f32::NEG_INFINITY, |a, b| if b > a { b } else { a })
+    (lanes[0], nan[0] != 0)
 }
 
 /// Keeps the `k` first by rank and sorts them.

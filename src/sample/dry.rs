@@ -176,7 +176,7 @@ impl Dry {
 }
 
 impl Stage for Dry {
-    fn apply(&mut self, candidates: &mut Candidates, _: &mut Rng) {
+    fn apply(&mut self, candidates: &mut Candidates<'_>, _: &mut Rng) {
         self.find_repeats();
         if self.repeats.is_empty() {
             return;

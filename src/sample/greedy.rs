@@ -6,7 +6,7 @@ use super::{Candidates, Rng, Stage};
 pub(super) struct Greedy;
 
 impl Stage for Greedy {
-    fn apply(&mut self, candidates: &mut Candidates, _: &mut Rng) {
+    fn apply(&mut self, candidates: &mut Candidates<'_>, _: &mut Rng) {
         candidates.keep_top(1);
     }
 }

@@ -72,7 +72,7 @@ struct LogitBias {
 }
 
 impl Stage for LogitBias {
-    fn apply(&mut self, candidates: &mut Candidates, _: &mut Rng) {
+    fn apply(&mut self, candidates: &mut Candidates<'_>, _: &mut Rng) {
         candidates.edit(
             self.biases.iter().map(|b| b.token),
             |token, logit| match self.biases.binary_search_by_key(&token, |b| b.token) {

@@ -1,6 +1,6 @@
 //! Log-probabilities of the model's own distribution, before any sampler.
 
-use super::{Candidates, SampleError, math};
+use super::{Buffers, Candidates, SampleError, math};
 
 /// A token with its log-probability.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -22,7 +22,9 @@ pub struct TokenLogprob {
 /// # Errors
 /// A NaN or `+inf` among the logits; logits that are all `-inf`, or none.
 pub fn top_logprobs(logits: &[f32], n: usize) -> Result<Vec<TokenLogprob>, SampleError> {
-    let (mut candidates, norm) = normalized(logits)?;
+    let mut buffers = Buffers::default();
+    let mut candidates = Candidates::new(logits, &mut buffers)?;
+    let norm = log_sum(&candidates)?;
     candidates.keep_top(n);
     let logprob = |logit: f32| (f64::from(logit) - norm) as f32;
     Ok(candidates
@@ -45,20 +47,17 @@ pub fn logprob(logits: &[f32], token: u32) -> Result<f32, SampleError> {
         n_vocab: logits.len(),
     };
     let logit = *logits.get(token as usize).ok_or(outside)?;
-    let (_, norm) = normalized(logits)?;
+    let norm = log_sum(&Candidates::new(logits, &mut Buffers::default())?)?;
     Ok((f64::from(logit) - norm) as f32)
 }
 
-/// The loaded logits and the logarithm of the sum of their exponentials.
-fn normalized(logits: &[f32]) -> Result<(Candidates, f64), SampleError> {
-    let mut candidates = Candidates::default();
-    candidates.load(logits)?;
+/// The logarithm of the sum of the logits' exponentials.
+fn log_sum(candidates: &Candidates<'_>) -> Result<f64, SampleError> {
     let sum = candidates.exp_sum();
     if sum == 0.0 {
         return Err(SampleError::NoCandidates { after: "the model" });
     }
-    let norm = f64::from(candidates.max()) + math::ln(sum);
-    Ok((candidates, norm))
+    Ok(f64::from(candidates.max()) + math::ln(sum))
 }
 
 #[cfg(test)]

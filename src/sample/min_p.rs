@@ -37,7 +37,7 @@ struct MinP {
 }
 
 impl Stage for MinP {
-    fn apply(&mut self, candidates: &mut Candidates, _: &mut Rng) {
+    fn apply(&mut self, candidates: &mut Candidates<'_>, _: &mut Rng) {
         candidates.keep_from(candidates.max() + self.distance);
     }
 }

@@ -58,7 +58,7 @@ struct Mirostat {
 
 impl Stage for Mirostat {
     /// Surprise over mu bits is a probability under 2^-mu, a distance below the logarithm of the sum.
-    fn apply(&mut self, candidates: &mut Candidates, _: &mut Rng) {
+    fn apply(&mut self, candidates: &mut Candidates<'_>, _: &mut Rng) {
         let sum = candidates.exp_sum();
         if sum > 0.0 {
             let floor =

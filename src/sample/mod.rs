@@ -34,7 +34,7 @@ pub use logprobs::{TokenLogprob, logprob, top_logprobs};
 pub use options::{Flag, OptionError, SamplerOptions, TokenBias};
 pub use table::{Order, OrderError, Place, SAMPLERS, SamplerKind};
 
-use candidates::Candidates;
+use candidates::{Buffers, Candidates};
 use rng::Rng;
 use std::sync::Arc;
 
@@ -45,7 +45,7 @@ pub type TokenTexts = Arc<dyn Fn(u32, &mut Vec<u8>) + Send + Sync>;
 /// One step of the chain.
 trait Stage: CloneStage + Send + Sync {
     /// Edits or narrows the candidates. Never removes the last one that can be drawn.
-    fn apply(&mut self, candidates: &mut Candidates, rng: &mut Rng);
+    fn apply(&mut self, candidates: &mut Candidates<'_>, rng: &mut Rng);
     /// Takes note of a token that became part of the text.
     fn accept(&mut self, _token: u32) {}
     /// Takes note of the probability, among the candidates, of the token that was drawn.
@@ -86,7 +86,7 @@ impl Clone for Box<dyn Stage> {
 #[derive(Clone)]
 pub struct Sampler {
     stages: Vec<(&'static str, Box<dyn Stage>)>,
-    candidates: Candidates,
+    buffers: Buffers,
     rng: Rng,
     n_vocab: usize,
 }
@@ -142,7 +142,7 @@ impl Sampler {
         let rng = Rng::new(options.seed.unwrap_or_else(Rng::random_seed));
         Ok(Sampler {
             stages,
-            candidates: Candidates::default(),
+            buffers: Buffers::default(),
             rng,
             n_vocab,
         })
@@ -155,7 +155,7 @@ impl Sampler {
     /// Too few logits; a NaN or `+inf`, by token; no token that could be drawn. `-inf` is legitimate.
     pub fn sample(&mut self, logits: &[f32]) -> Result<u32, SampleError> {
         self.narrow(logits)?;
-        let list = self.candidates.list();
+        let list = &self.buffers.list;
         let place = draw::draw(list, &mut self.rng).ok_or(SampleError::NoCandidates {
             after: "the last sampler",
         })?;
@@ -170,7 +170,7 @@ impl Sampler {
     /// up to 1; in no order that is promised.
     #[must_use]
     pub fn candidates(&self) -> &[Candidate] {
-        self.candidates.list()
+        &self.buffers.list
     }
 
     /// Takes note of a token of the text, drawn or given (of the prompt, say): penalties and DRY look at these.
@@ -204,16 +204,16 @@ impl Sampler {
             found,
             n_vocab: self.n_vocab,
         })?;
-        self.candidates.load(logits)?;
+        let mut candidates = Candidates::new(logits, &mut self.buffers)?;
         let mut after = "the model";
         for (name, stage) in &mut self.stages {
-            if self.candidates.max() == f32::NEG_INFINITY {
+            if candidates.max() == f32::NEG_INFINITY {
                 return Err(SampleError::NoCandidates { after });
             }
-            stage.apply(&mut self.candidates, &mut self.rng);
+            stage.apply(&mut candidates, &mut self.rng);
             after = name;
         }
-        if self.candidates.weigh().is_empty() {
+        if candidates.weigh().is_empty() {
             return Err(SampleError::NoCandidates { after });
         }
         Ok(())
@@ -257,7 +257,7 @@ pub enum SampleError {
 }
 
 /// Entropy of the candidates in nats: `ln(sum) - mean(logit - max)`.
-fn entropy(candidates: &mut Candidates) -> f64 {
+fn entropy(candidates: &mut Candidates<'_>) -> f64 {
     let sum = candidates.exp_sum();
     let max = f64::from(candidates.max());
     let surprise = |c: &Candidate| f64::from(c.p) * (f64::from(c.logit) - max);

@@ -76,7 +76,7 @@ struct Penalties {
 }
 
 impl Stage for Penalties {
-    fn apply(&mut self, candidates: &mut Candidates, _: &mut Rng) {
+    fn apply(&mut self, candidates: &mut Candidates<'_>, _: &mut Rng) {
         if self.counts.is_empty() {
             return;
         }

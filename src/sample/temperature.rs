@@ -70,7 +70,7 @@ struct Fixed {
 }
 
 impl Stage for Fixed {
-    fn apply(&mut self, candidates: &mut Candidates, _: &mut Rng) {
+    fn apply(&mut self, candidates: &mut Candidates<'_>, _: &mut Rng) {
         candidates.divide(self.t);
     }
 }
@@ -83,7 +83,7 @@ struct Dynamic {
 }
 
 impl Stage for Dynamic {
-    fn apply(&mut self, candidates: &mut Candidates, rng: &mut Rng) {
+    fn apply(&mut self, candidates: &mut Candidates<'_>, rng: &mut Rng) {
         let entropy = super::entropy(candidates);
         let n = candidates.softmax().len();
         if n < 2 {

@@ -29,7 +29,7 @@ struct TopK {
 }
 
 impl Stage for TopK {
-    fn apply(&mut self, candidates: &mut Candidates, _: &mut Rng) {
+    fn apply(&mut self, candidates: &mut Candidates<'_>, _: &mut Rng) {
         candidates.keep_top(self.k);
     }
 }

@@ -30,7 +30,7 @@ struct TopP {
 }
 
 impl Stage for TopP {
-    fn apply(&mut self, candidates: &mut Candidates, _: &mut Rng) {
+    fn apply(&mut self, candidates: &mut Candidates<'_>, _: &mut Rng) {
         candidates.keep_mass(self.mass);
     }
 }

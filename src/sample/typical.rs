@@ -37,7 +37,7 @@ struct Typical {
 }
 
 impl Stage for Typical {
-    fn apply(&mut self, candidates: &mut Candidates, _: &mut Rng) {
+    fn apply(&mut self, candidates: &mut Candidates<'_>, _: &mut Rng) {
         let entropy = super::entropy(candidates);
         let list = candidates.softmax();
         self.ranked.clear();

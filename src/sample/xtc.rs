@@ -46,7 +46,7 @@ struct Xtc {
 
 impl Stage for Xtc {
     /// Takes one random number for each token, whether it acts or not.
-    fn apply(&mut self, candidates: &mut Candidates, rng: &mut Rng) {
+    fn apply(&mut self, candidates: &mut Candidates<'_>, rng: &mut Rng) {
         if rng.unit() >= self.probability {
             return;
         }

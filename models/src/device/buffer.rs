@@ -28,7 +28,7 @@ impl<T: Pod> Buffer<T> {
     /// A buffer of `len` zeroes.
     pub fn new(len: usize) -> Self {
         let extra = ALIGN / size_of::<T>();
-        let store = bytemuck::zeroed_vec::<T>(len + extra);
+        let store = vec![T::zeroed(); len + extra];
         let skip = store.as_ptr().align_offset(ALIGN).min(extra);
         Buffer { store: UnsafeCell::new(store), skip, len }
     }

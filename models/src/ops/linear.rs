@@ -37,7 +37,7 @@ impl Linear {
         let acts = &mut w.acts[slot(kernels.act())];
         *acts = (*acts).max(kernels.act().bytes(m.cols));
         w.cols = w.cols.max(m.cols);
-        w.panel = w.panel.max(kernels.panel_scratch(m.cols, n_ubatch));
+        w.panel = w.panel.max(kernels.panel_scratch(n_ubatch));
         Ok(Linear { m, kernels, row_bytes })
     }
 
@@ -147,7 +147,7 @@ pub(crate) unsafe fn prepare_row(
         if !std::mem::replace(&mut done[i], true) {
             // SAFETY: the caller owns row `at`.
             let bytes = unsafe { dst[i].part_mut(at * stride[i]..(at + 1) * stride[i]) };
-            u.kernels.prepare(row, regime, bytes);
+            u.kernels.prepare(row, bytes, regime);
         }
     }
 }

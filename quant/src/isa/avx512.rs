@@ -170,7 +170,8 @@ impl Simd for Avx512 {
     #[inline(always)]
     unsafe fn spread(d: *const f32, v: usize, group: usize) -> __m512 {
         if group == 32 {
-            let pair = _mm512_castpd_ps(_mm512_set1_pd(d.add(2 * v).cast::<f64>().read_unaligned()));
+            let pair =
+                _mm512_castpd_ps(_mm512_set1_pd(d.add(2 * v).cast::<f64>().read_unaligned()));
             let index = _mm512_setr_epi32(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1);
             _mm512_permutexvar_ps(index, pair)
         } else {

@@ -23,6 +23,7 @@ pub(crate) mod dotprod;
 pub(crate) mod half;
 #[cfg(target_arch = "aarch64")]
 pub(crate) mod neon;
+pub mod limits;
 pub(crate) mod patterns;
 pub(crate) mod prefetch;
 pub(crate) mod scalar;

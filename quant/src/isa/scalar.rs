@@ -150,8 +150,7 @@ impl Simd for Scalar {
                 for (c, acc) in acc.iter_mut().enumerate() {
                     let x = Self::splat_q(x[c].add(4 * j));
                     for (i, acc) in acc.iter_mut().enumerate() {
-                        *acc +=
-                            dot4(&u[4 * i..4 * i + 4], &x[4 * i..4 * i + 4], i32::from(offset));
+                        *acc += dot4(&u[4 * i..4 * i + 4], &x[4 * i..4 * i + 4], i32::from(offset));
                     }
                 }
             }

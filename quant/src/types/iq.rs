@@ -7,8 +7,7 @@ use crate::isa::Simd;
 use crate::tile::{Head, Unpack};
 
 /// The levels of IQ4_NL.
-const LEVELS: [i8; 16] =
-    [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
+const LEVELS: [i8; 16] = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
 
 /// Twice the values of E2M1; code 8, a negative zero there, is an integer zero here.
 const E2M1: [i8; 16] = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12];

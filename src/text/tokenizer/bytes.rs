@@ -24,32 +24,49 @@ const MOVED: [u8; 68] = {
     }
 };
 
-/// The byte that `c` spells.
-fn byte(c: char) -> Option<u8> {
-    match c as u32 {
-        code @ 0..256 if is_itself(code as u8) => Some(code as u8),
-        code @ 256.. => MOVED.get(code as usize - 256).copied(),
-        _ => None,
+/// What a character of two bytes in UTF-8 (U+0080 to U+0143) spells, by its number; no byte is
+/// [`NO_BYTE`].
+const WIDE: [u16; 0x144] = {
+    let mut wide = [NO_BYTE; 0x144];
+    let mut code = 0x80;
+    while code < 0x144 {
+        if code < 0x100 {
+            if is_itself(code as u8) {
+                wide[code] = code as u16;
+            }
+        } else {
+            wide[code] = MOVED[code - 0x100] as u16;
+        }
+        code += 1;
     }
-}
+    wide
+};
+
+/// In [`WIDE`]: the character spells no byte.
+const NO_BYTE: u16 = 256;
 
 /// Appends the bytes that `spelling` stands for. A token with a character that spells no byte is
 /// taken literally: such tokens were added by hand.
 pub(super) fn unspell(spelling: &[u8], out: &mut Vec<u8>) {
     let start = out.len();
-    let Ok(text) = std::str::from_utf8(spelling) else {
-        out.extend_from_slice(spelling);
-        return;
-    };
-    for c in text.chars() {
-        match byte(c) {
-            Some(byte) => out.push(byte),
-            None => {
-                out.truncate(start);
-                out.extend_from_slice(spelling);
-                return;
-            }
-        }
+    let mut at = 0;
+    while let Some(&first) = spelling.get(at) {
+        let byte = match first {
+            33..=126 => Some(first),
+            // Two bytes that together are a character up to U+0143.
+            0xc2..=0xc5 => spelling.get(at + 1).filter(|b| **b & 0xc0 == 0x80).and_then(|second| {
+                let code = usize::from(first & 0x1f) << 6 | usize::from(second & 0x3f);
+                WIDE.get(code).and_then(|&byte| u8::try_from(byte).ok())
+            }),
+            _ => None,
+        };
+        let Some(byte) = byte else {
+            out.truncate(start);
+            out.extend_from_slice(spelling);
+            return;
+        };
+        out.push(byte);
+        at += if first < 0x80 { 1 } else { 2 };
     }
 }
 
@@ -60,15 +77,16 @@ mod tests {
     #[test]
     fn every_byte_has_one_spelling() {
         let mut seen = [0; 256];
-        for c in '\0'..'\u{200}' {
-            if let Some(byte) = byte(c) {
-                seen[usize::from(byte)] += 1;
+        for c in '\0'..'\u{800}' {
+            let (mut out, mut text) = (vec![], [0; 4]);
+            unspell(c.encode_utf8(&mut text).as_bytes(), &mut out);
+            let literal = out == c.to_string().as_bytes();
+            if !literal || c.is_ascii_graphic() {
+                assert_eq!(out.len(), 1, "{c:?}");
+                seen[usize::from(out[0])] += 1;
             }
         }
         assert_eq!(seen, [1; 256]);
-        assert_eq!(byte('Ġ'), Some(b' '));
-        assert_eq!(byte('Ċ'), Some(b'\n'));
-        assert_eq!(byte('ń'), Some(0xad));
     }
 
     #[test]
@@ -78,7 +96,8 @@ mod tests {
             unspell(text.as_bytes(), &mut out);
             out
         };
-        assert_eq!(spell("Ġhi"), b" hi");
+        assert_eq!(spell("ĠhiĊń"), b" hi\n\xad");
+        assert_eq!(spell("Ġa b"), "Ġa b".as_bytes());
         assert_eq!(spell("<｜Ġ｜>"), "<｜Ġ｜>".as_bytes());
     }
 }

@@ -1,10 +1,12 @@
 //! The two ways of turning ordinary text into tokens: byte-level (or raw) BPE with a merge list,
 //! and SentencePiece-BPE with scores. What is special in a text was cut out before ([`super::split`]).
 
-use std::collections::HashMap;
+use std::hash::BuildHasher;
 use std::sync::Mutex;
 
 use foldhash::fast::RandomState;
+use hashbrown::HashTable;
+use memchr::memmem;
 
 use super::cache::Cache;
 use super::merge::{NONE, Pairs, Row, Symbol};
@@ -43,14 +45,54 @@ impl Idle {
 /// The tokens that spell single bytes; [`NONE`] where a byte has none.
 pub(super) type ByteIds = Box<[u32; 256]>;
 
-/// The merge list: the pair of ids to rank and token.
-pub(super) type MergeMap = HashMap<(u32, u32), (u32, u32), RandomState>;
+/// A merge as ids: left, right, the token that they make.
+pub(super) type Merge = [u32; 3];
+
+/// The merge list, to be looked into by pairs. The table holds places in the list only: it is a
+/// third the size of one that holds the merges, and building it is what loading waits for.
+#[derive(Debug)]
+pub(super) struct Merges {
+    list: Vec<Merge>,
+    table: HashTable<u32>,
+    hasher: RandomState,
+}
+
+impl Merges {
+    /// `list` is in order of rank; one that names [`NONE`] is never found. Of equal pairs the
+    /// first counts.
+    pub(super) fn new(list: Vec<Merge>) -> Merges {
+        let hasher = RandomState::default();
+        let hash = |merge: &Merge| hasher.hash_one(merge_key(merge[0], merge[1]));
+        let mut table = HashTable::with_capacity(list.len());
+        for (rank, merge) in list.iter().enumerate().filter(|(_, merge)| !merge.contains(&NONE)) {
+            let same = |&other: &u32| list[other as usize][..2] == merge[..2];
+            let slot = table.entry(hash(merge), same, |&other| hash(&list[other as usize]));
+            slot.or_insert(rank as u32);
+        }
+        Merges { list, table, hasher }
+    }
+
+    /// Rank and token of the merge of two tokens.
+    #[inline]
+    fn get(&self, left: u32, right: u32) -> Option<(u32, u32)> {
+        let hash = self.hasher.hash_one(merge_key(left, right));
+        let same = |&rank: &u32| self.list[rank as usize][..2] == [left, right];
+        let rank = *self.table.find(hash, same)?;
+        Some((rank, self.list[rank as usize][2]))
+    }
+}
+
+/// Two neighbours as one number.
+#[inline]
+fn merge_key(left: u32, right: u32) -> u64 {
+    u64::from(left) << 32 | u64::from(right)
+}
 
 /// Byte-level BPE (`tokenizer.ggml.model` = `gpt2`), or BPE over characters (`gemma4`).
 #[derive(Debug)]
 pub(super) struct Bpe {
     pub(super) pre: Pre,
-    pub(super) merges: MergeMap,
+    pub(super) merges: Merges,
     /// Byte-level: the symbol of each byte. Over characters: the fallback token of each byte.
     pub(super) byte_ids: ByteIds,
     /// Bytes that some token has before a space (over characters only).
@@ -60,7 +102,7 @@ pub(super) struct Bpe {
 impl Pairs for Bpe {
     #[inline]
     fn pair(&self, _: &[u8], left: &Symbol, right: &Symbol) -> Option<(u32, u32)> {
-        self.merges.get(&(left.id, right.id)).copied()
+        self.merges.get(left.id, right.id)
     }
 }
 
@@ -77,7 +119,9 @@ impl Bpe {
         // Spaces are spelled back to U+0020, so the text is still UTF-8.
         let text = String::from_utf8_lossy(&text);
         self.pre.pattern.split(&text, &mut |line| {
-            if line.starts_with('\n') && let Some(id) = vocab.word(line.as_bytes()) {
+            if line.starts_with('\n')
+                && let Some(id) = vocab.word(line.as_bytes())
+            {
                 ids.push(id);
                 return;
             }
@@ -88,7 +132,9 @@ impl Bpe {
     #[inline]
     fn piece(&self, vocab: &Vocab, piece: &[u8], work: &mut Scratch, ids: &mut Vec<u32>) {
         cached(vocab, piece, work, ids, |row, ids| {
-            if self.pre.ignore_merges() && let Some(id) = vocab.word(piece) {
+            if self.pre.ignore_merges()
+                && let Some(id) = vocab.word(piece)
+            {
                 ids.push(id);
                 return;
             }
@@ -206,11 +252,13 @@ fn cached(
     work.cache.put(hash, piece, &ids[start..]);
 }
 
+/// How SentencePiece spells a space: U+2581.
+const MARK: &[u8] = "\u{2581}".as_bytes();
+
 /// U+2581 as the space that it stands for: inside this program, vocabularies spell spaces as
 /// spaces.
 fn spaces(text: &[u8]) -> std::borrow::Cow<'_, [u8]> {
-    let mark = "\u{2581}".as_bytes();
-    if !text.windows(3).any(|w| w == mark) {
+    if memmem::find(text, MARK).is_none() {
         return text.into();
     }
     let mut out = Vec::with_capacity(text.len());
@@ -219,18 +267,22 @@ fn spaces(text: &[u8]) -> std::borrow::Cow<'_, [u8]> {
 }
 
 /// Appends `text` with a space for each U+2581.
+#[inline]
 pub(super) fn unescape(text: &[u8], out: &mut Vec<u8>) {
-    let mark = "\u{2581}".as_bytes();
-    let mut at = 0;
-    while at < text.len() {
-        if text[at..].starts_with(mark) {
+    let mut rest = text;
+    // Its first byte is rare in most text; what follows decides.
+    while let Some(at) = rest.iter().position(|&b| b == MARK[0]) {
+        out.extend_from_slice(&rest[..at]);
+        rest = &rest[at..];
+        if let Some(after) = rest.strip_prefix(MARK) {
             out.push(b' ');
-            at += mark.len();
+            rest = after;
         } else {
-            out.push(text[at]);
-            at += 1;
+            out.push(rest[0]);
+            rest = &rest[1..];
         }
     }
+    out.extend_from_slice(rest);
 }
 
 /// Bytes of the character that `bytes` start with; 1 where they are not UTF-8.
@@ -261,8 +313,7 @@ impl Bridges {
         let mut before_space = Box::new([false; 256]);
         // A row of spaces is never cut: it is a word of its own or the front of one.
         before_space[usize::from(b' ')] = true;
-        for (id, kind) in vocab.iter().filter(|(_, kind)| kind.is_word()) {
-            let _ = kind;
+        for (id, _) in vocab.iter().filter(|(_, kind)| kind.is_word()) {
             let bytes = vocab.bytes(id);
             for at in 1..bytes.len() {
                 if bytes[at] == b' ' {

@@ -45,7 +45,9 @@ pub enum TokenizerError {
         expected: String,
     },
     /// The tokens together are too long.
-    #[error("the tokens of tokenizer.ggml.tokens hold {found} bytes together; expected fewer than {expected}")]
+    #[error(
+        "the tokens of tokenizer.ggml.tokens hold {found} bytes together; expected fewer than {expected}"
+    )]
     TooLong {
         /// Bytes of all tokens.
         found: usize,
@@ -77,7 +79,9 @@ pub enum TokenizerError {
         n_tokens: usize,
     },
     /// A merge is no pair of words.
-    #[error("tokenizer.ggml.merges[{index}] is \"{found}\"; expected two tokens with one space between")]
+    #[error(
+        "tokenizer.ggml.merges[{index}] is \"{found}\"; expected two tokens with one space between"
+    )]
     MergeShape {
         /// The merge.
         index: usize,
@@ -85,7 +89,9 @@ pub enum TokenizerError {
         found: String,
     },
     /// A merge names a token that does not exist.
-    #[error("tokenizer.ggml.merges[{index}] is \"{found}\"; expected tokens of the vocabulary, which \"{unknown}\" is not")]
+    #[error(
+        "tokenizer.ggml.merges[{index}] is \"{found}\"; expected tokens of the vocabulary, which \"{unknown}\" is not"
+    )]
     MergeToken {
         /// The merge.
         index: usize,

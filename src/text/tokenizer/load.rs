@@ -1,11 +1,8 @@
 //! A tokenizer from GGUF metadata.
 
-use std::collections::HashMap;
-
 use formats::{Array, Gguf, Metadata, Strings};
-use foldhash::fast::RandomState;
 
-use super::engine::{Bpe, Bridges, ByteIds, Idle, MergeMap, Spm, rank_of_score, unescape};
+use super::engine::{Bpe, Bridges, ByteIds, Idle, Merge, Merges, Spm, rank_of_score, unescape};
 use super::merge::NONE;
 use super::pre::{self, Pre};
 use super::special::{self, SpecialIds};
@@ -24,6 +21,9 @@ const MERGES: &str = "tokenizer.ggml.merges";
 const MAX_TOKENS: usize = 1 << 24;
 /// Longest vocabulary in bytes.
 const MAX_BYTES: usize = 1 << 31;
+/// A thread is worth starting for this many merges.
+const MERGES_PER_THREAD: usize = 32 << 10;
+const MAX_LOAD_THREADS: usize = 4;
 
 impl Tokenizer {
     /// The tokenizer that a file's metadata describe.
@@ -76,17 +76,17 @@ fn load_bpe(meta: &Metadata, kind: &str) -> Result<Tokenizer, TokenizerError> {
         true => unescape(text, out),
         false => bytes::unspell(text, out),
     })?;
-    let merges = meta.strings(MERGES)?.ok_or(TokenizerError::Missing {
-        key: MERGES,
-        expected: "an array of pairs of tokens",
-    })?;
+    let merges = meta
+        .strings(MERGES)?
+        .ok_or(TokenizerError::Missing { key: MERGES, expected: "an array of pairs of tokens" })?;
     let merges = load_merges(merges, &vocab, escapes)?;
     let byte_ids = match escapes {
         true => byte_tokens(&vocab),
         false => {
             let mut ids = Box::new([NONE; 256]);
             for byte in 0..=255u8 {
-                ids[usize::from(byte)] = word_or_user_defined(&vocab, &[byte]).unwrap_or(NONE);
+                let word = vocab.word(&[byte]).or_else(|| user_defined(&vocab, &[byte]));
+                ids[usize::from(byte)] = word.unwrap_or(NONE);
             }
             ids
         }
@@ -183,7 +183,8 @@ fn strips_after(model_name: &str, vocab: &Vocab) -> Vec<u32> {
         return vec![];
     }
     let keeps: [&[u8]; 3] = [b"<unk>", b"<s>", b"<|endoftext|>"];
-    let special = vocab.iter().filter(|(_, kind)| kind.control || kind.ty == TokenType::UserDefined);
+    let special =
+        vocab.iter().filter(|(_, kind)| kind.control || kind.ty == TokenType::UserDefined);
     special.map(|(id, _)| id).filter(|&id| !keeps.contains(&vocab.bytes(id))).collect()
 }
 
@@ -204,10 +205,9 @@ fn load_vocab(
     meta: &Metadata,
     spell: impl Fn(&[u8], &mut Vec<u8>),
 ) -> Result<Vocab, TokenizerError> {
-    let tokens = meta.strings(TOKENS)?.ok_or(TokenizerError::Missing {
-        key: TOKENS,
-        expected: "an array of strings",
-    })?;
+    let tokens = meta
+        .strings(TOKENS)?
+        .ok_or(TokenizerError::Missing { key: TOKENS, expected: "an array of strings" })?;
     if tokens.is_empty() || tokens.len() > MAX_TOKENS {
         let expected = format!("1 to {MAX_TOKENS}");
         return Err(TokenizerError::Length { key: TOKENS, found: tokens.len(), expected });
@@ -236,7 +236,9 @@ fn load_vocab(
 
 /// Types of all tokens; empty if the file does not say.
 fn token_types(meta: &Metadata, n_tokens: usize) -> Result<Vec<TokenType>, TokenizerError> {
-    let Some(array) = meta.array(TYPES)? else { return Ok(vec![]) };
+    let Some(array) = meta.array(TYPES)? else {
+        return Ok(vec![]);
+    };
     check_length(TYPES, array.len(), n_tokens)?;
     let convert = |(index, found): (usize, i64)| {
         TokenType::from_id(found).ok_or(TokenizerError::TokenType { index, found })
@@ -279,50 +281,75 @@ fn byte_tokens(vocab: &Vocab) -> ByteIds {
     ids
 }
 
-/// The token that merges speak of: ordinary text, or else a user-defined token with this text.
-fn word_or_user_defined(vocab: &Vocab, bytes: &[u8]) -> Option<u32> {
-    let user_defined = |id: &u32| {
-        let kind = vocab.kind(*id);
+/// A user-defined token with this text that merges may speak of where no ordinary one has it.
+fn user_defined(vocab: &Vocab, bytes: &[u8]) -> Option<u32> {
+    vocab.other(bytes).filter(|&id| {
+        let kind = vocab.kind(id);
         kind.ty == TokenType::UserDefined && !kind.control && !kind.marker
-    };
-    vocab.word(bytes).or_else(|| vocab.other(bytes).filter(user_defined))
+    })
 }
 
-/// Resolves the merge list to ids. A merge of or into a token that steers the model is left out:
-/// such tokens are never made from ordinary text.
-fn load_merges(merges: &Strings, vocab: &Vocab, escapes: bool) -> Result<MergeMap, TokenizerError> {
-    let mut map: MergeMap = HashMap::with_capacity_and_hasher(merges.len(), RandomState::default());
-    let mut pair = Vec::new();
-    for (index, text) in merges.iter_bytes().enumerate() {
-        let shown = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        // The first word may itself begin with a space.
-        let cut = text.iter().skip(1).position(|&b| b == b' ').map(|at| at + 1);
-        let Some(cut) = cut.filter(|&cut| cut + 1 < text.len()) else {
-            return Err(TokenizerError::MergeShape { index, found: shown(text) });
+/// Resolves the merge list to ids. A merge of or into a token that steers the model has [`NONE`] in
+/// its place: such tokens are never made from ordinary text.
+fn load_merges(merges: &Strings, vocab: &Vocab, escapes: bool) -> Result<Merges, TokenizerError> {
+    // Nearly all the time of loading goes into looking up three tokens per merge, so a few threads
+    // share that.
+    let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
+    let n_threads = (merges.len() / MERGES_PER_THREAD).clamp(1, cores.min(MAX_LOAD_THREADS));
+    let part = |i: usize| merges.len() * i / n_threads..merges.len() * (i + 1) / n_threads;
+    let resolve = |i: usize| -> Result<Vec<Merge>, TokenizerError> {
+        let (mut pair, mut near) = (Vec::new(), 0);
+        part(i).map(|at| resolve_merge(merges, at, vocab, escapes, &mut pair, &mut near)).collect()
+    };
+    let resolve = &resolve;
+    let resolved: Vec<Result<Vec<Merge>, TokenizerError>> = std::thread::scope(|scope| {
+        let others: Vec<_> = (1..n_threads).map(|i| scope.spawn(move || resolve(i))).collect();
+        let first = resolve(0);
+        let join = |t: std::thread::ScopedJoinHandle<'_, _>| {
+            t.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         };
-        pair.clear();
-        let spell = if escapes { unescape } else { bytes::unspell };
-        spell(&text[..cut], &mut pair);
-        let middle = pair.len();
-        spell(&text[cut + 1..], &mut pair);
-        let parts = [&pair[..middle], &pair[middle..], &pair[..]];
-        let mut ids = [NONE; 3];
-        for (part, id) in parts.iter().zip(&mut ids) {
-            match word_or_user_defined(vocab, part) {
-                Some(found) => *id = found,
-                None if vocab.other(part).is_some() => {}
-                None => {
-                    let (found, unknown) = (shown(text), shown(part));
-                    return Err(TokenizerError::MergeToken { index, found, unknown });
-                }
-            }
-        }
-        let [left, right, merged] = ids;
-        if !ids.contains(&NONE) {
-            map.entry((left, right)).or_insert((index as u32, merged));
-        }
+        std::iter::once(first).chain(others.into_iter().map(join)).collect()
+    });
+    let mut list = Vec::with_capacity(merges.len());
+    for part in resolved {
+        list.append(&mut part?);
     }
-    Ok(map)
+    Ok(Merges::new(list))
+}
+
+/// Merge `index` as ids. `pair` is a buffer; `near` is the token that the merge before made: lists
+/// are in the order of the vocabulary, so the next is most often this one or its neighbour.
+fn resolve_merge(
+    merges: &Strings,
+    index: usize,
+    vocab: &Vocab,
+    escapes: bool,
+    pair: &mut Vec<u8>,
+    near: &mut u32,
+) -> Result<Merge, TokenizerError> {
+    let text = merges.get_bytes(index).unwrap_or_default();
+    let shown = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    // The first word may itself begin with a space.
+    let cut = text.iter().skip(1).position(|&b| b == b' ').map(|at| at + 1);
+    let Some(cut) = cut.filter(|&cut| cut + 1 < text.len()) else {
+        return Err(TokenizerError::MergeShape { index, found: shown(text) });
+    };
+    pair.clear();
+    let spell = if escapes { unescape } else { bytes::unspell };
+    spell(&text[..cut], pair);
+    let middle = pair.len();
+    spell(&text[cut + 1..], pair);
+    let find = |word: Option<u32>, part: &[u8]| {
+        let found = word.or_else(|| user_defined(vocab, part));
+        found.or_else(|| vocab.other(part).map(|_| NONE)).ok_or_else(|| {
+            let (found, unknown) = (shown(text), shown(part));
+            TokenizerError::MergeToken { index, found, unknown }
+        })
+    };
+    let (left, right) = pair.split_at(middle);
+    let merged = find(vocab.word_near(*near, pair), pair)?;
+    *near = merged;
+    Ok([find(vocab.word(left), left)?, find(vocab.word(right), right)?, merged])
 }
 
 /// The special ids that metadata name; `defaults` are those of BOS, EOS and unknown.

@@ -44,7 +44,8 @@ pub(super) trait Pairs {
 #[derive(Debug, Default)]
 pub(super) struct Row {
     symbols: Vec<Symbol>,
-    heap: BinaryHeap<Reverse<(u32, u32)>>,
+    /// Candidates: rank and position, packed so that they compare as one number.
+    heap: BinaryHeap<Reverse<u64>>,
 }
 
 impl Row {
@@ -74,12 +75,7 @@ impl Row {
     }
 
     /// Cuts the piece into its first symbols and ranks all neighbours.
-    fn fill(
-        &mut self,
-        piece: &[u8],
-        first: &impl Fn(&[u8]) -> (usize, u32),
-        pairs: &impl Pairs,
-    ) {
+    fn fill(&mut self, piece: &[u8], first: &impl Fn(&[u8]) -> (usize, u32), pairs: &impl Pairs) {
         self.symbols.clear();
         let mut at = 0;
         while at < piece.len() {
@@ -159,9 +155,10 @@ impl Row {
 
     fn merge_long(&mut self, piece: &[u8], pairs: &impl Pairs) {
         let ranked = self.symbols.iter().enumerate().filter(|(_, s)| s.rank != NONE);
-        let candidates: Vec<_> = ranked.map(|(at, s)| Reverse((s.rank, at as u32))).collect();
+        let candidates: Vec<_> = ranked.map(|(at, s)| candidate(s.rank, at as u32)).collect();
         self.heap = BinaryHeap::from(candidates);
-        while let Some(Reverse((rank, at))) = self.heap.pop() {
+        while let Some(Reverse(packed)) = self.heap.pop() {
+            let (rank, at) = ((packed >> 32) as u32, packed as u32);
             // A candidate is stale if its symbol has merged since: its rank is then another one.
             if self.symbols[at as usize].rank != rank {
                 continue;
@@ -169,16 +166,22 @@ impl Row {
             let prev = self.join(at);
             let rank = self.rank(piece, pairs, at);
             if rank != NONE {
-                self.heap.push(Reverse((rank, at)));
+                self.heap.push(candidate(rank, at));
             }
             if prev != NONE {
                 let rank = self.rank(piece, pairs, prev);
                 if rank != NONE {
-                    self.heap.push(Reverse((rank, prev)));
+                    self.heap.push(candidate(rank, prev));
                 }
             }
         }
     }
+}
+
+/// A merge to try: best rank first, of equal ones the leftmost.
+#[inline]
+fn candidate(rank: u32, at: u32) -> Reverse<u64> {
+    Reverse(u64::from(rank) << 32 | u64::from(at))
 }
 
 #[cfg(test)]
@@ -209,7 +212,11 @@ mod tests {
             let ends = |long: bool| {
                 let mut row = Row::default();
                 row.fill(&piece, &first, &Hashed);
-                if long { row.merge_long(&piece, &Hashed) } else { row.merge_short(&piece, &Hashed) }
+                if long {
+                    row.merge_long(&piece, &Hashed)
+                } else {
+                    row.merge_short(&piece, &Hashed)
+                }
                 let mut ends = vec![];
                 let mut at = if row.symbols.is_empty() { NONE } else { 0 };
                 while at != NONE {

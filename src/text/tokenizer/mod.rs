@@ -165,7 +165,12 @@ impl Tokenizer {
     ///
     /// # Errors
     /// There is no vocabulary.
-    pub fn encode(&self, text: &str, special: Special, add: bool) -> Result<Vec<u32>, TokenizerError> {
+    pub fn encode(
+        &self,
+        text: &str,
+        special: Special,
+        add: bool,
+    ) -> Result<Vec<u32>, TokenizerError> {
         let mut found = vec![];
         self.specials.find(&self.vocab, level(special), text, &mut found);
         let ids = self.encode_parts(text, &found)?;

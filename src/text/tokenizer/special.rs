@@ -84,8 +84,7 @@ const FIM_MID: &[&str] = &[
     "<|code_middle|>",
 ];
 const FIM_PAD: &[&str] = &["<|fim_pad|>", "<fim-pad>", "<fim_pad>", "<PAD>", "[PAD]"];
-const FIM_REP: &[&str] =
-    &["<|fim_repo|>", "<|repo_name|>", "<fim-repo>", "<REPO>", "<reponame>"];
+const FIM_REP: &[&str] = &["<|fim_repo|>", "<|repo_name|>", "<fim-repo>", "<REPO>", "<reponame>"];
 const FIM_SEP: &[&str] = &["<|file_sep|>"];
 
 /// Texts that can only be there to end an answer, whatever type the file gives them. Files that
@@ -147,7 +146,8 @@ pub(super) fn classify(text: &[u8], ty: TokenType) -> super::vocab::Kind {
     let is_in = |list: &[&str]| list.iter().any(|known| known.as_bytes() == text);
     // Few tokens begin like this: nothing else is looked up for the others.
     let first = text.first().copied().unwrap_or(0);
-    let ty = if matches!(first, b'<' | b'[' | b'_') && is_in(ENDS) { TokenType::Control } else { ty };
+    let ty =
+        if matches!(first, b'<' | b'[' | b'_') && is_in(ENDS) { TokenType::Control } else { ty };
     let is_control = matches!(ty, TokenType::Control | TokenType::Unknown);
     let is_user_defined = ty == TokenType::UserDefined;
     super::vocab::Kind {

@@ -53,7 +53,9 @@ impl Finder {
             Level::UserDefined => &self.user_defined,
             Level::All => &self.all,
         };
-        let Some((automaton, ids)) = cell.get_or_init(|| build(vocab, level)) else { return };
+        let Some((automaton, ids)) = cell.get_or_init(|| build(vocab, level)) else {
+            return;
+        };
         let start = range.start;
         found.extend(automaton.find_iter(&text[range]).map(|m| {
             let id = ids[m.pattern().as_usize()];

@@ -8,6 +8,7 @@ use std::hash::BuildHasher;
 
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
 
 /// What a vocabulary says a token is (`tokenizer.ggml.token_type`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -66,6 +67,8 @@ pub(super) struct Vocab {
     /// Ids of all others.
     others: HashTable<u32>,
     hasher: RandomState,
+    /// Some tokens have the same bytes.
+    has_twins: bool,
 }
 
 impl Vocab {
@@ -79,6 +82,7 @@ impl Vocab {
             others: HashTable::new(),
             // Seeded at random: a file cannot be built to make all its tokens collide.
             hasher: RandomState::default(),
+            has_twins: false,
         }
     }
 
@@ -95,14 +99,21 @@ impl Vocab {
         let n_words = self.kinds.iter().filter(|k| k.is_word()).count();
         let mut words = HashTable::with_capacity(n_words);
         let mut others = HashTable::with_capacity(self.len() - n_words);
+        let mut has_twins = false;
         for id in 0..self.len() as u32 {
             let bytes = self.bytes(id);
             let hash = self.hasher.hash_one(bytes);
             let table = if self.kind(id).is_word() { &mut words } else { &mut others };
-            if table.find(hash, |&other| self.bytes(other) == bytes).is_none() {
-                table.insert_unique(hash, id, |&id| self.hasher.hash_one(self.bytes(id)));
+            let (same, rehash) = (
+                |&other: &u32| self.bytes(other) == bytes,
+                |&id: &u32| self.hasher.hash_one(self.bytes(id)),
+            );
+            match table.entry(hash, same, rehash) {
+                Entry::Vacant(slot) => drop(slot.insert(id)),
+                Entry::Occupied(_) => has_twins = true,
             }
         }
+        self.has_twins = has_twins;
         (self.words, self.others) = (words, others);
     }
 
@@ -130,6 +141,18 @@ impl Vocab {
     pub(super) fn word(&self, bytes: &[u8]) -> Option<u32> {
         let hash = self.hasher.hash_one(bytes);
         self.words.find(hash, |&id| self.bytes(id) == bytes).copied()
+    }
+
+    /// The same as [`Vocab::word`], looked for at `guess` and just after it first.
+    #[inline]
+    pub(super) fn word_near(&self, guess: u32, bytes: &[u8]) -> Option<u32> {
+        for id in [guess, guess.wrapping_add(1)] {
+            let is_near = (id as usize) < self.len() && self.bytes(id) == bytes;
+            if is_near && !self.has_twins && self.kind(id).is_word() {
+                return Some(id);
+            }
+        }
+        self.word(bytes)
     }
 
     /// A token with exactly these bytes that merging never makes: control, user-defined, byte.

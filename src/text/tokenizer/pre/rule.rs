@@ -222,7 +222,11 @@ fn run(text: &str, at: usize, lead: &Lead, set: &Set, min: u32, max: u32) -> Opt
             return Some(end);
         }
     }
-    let (end, n) = if optional { set.run(text, at, max) } else { return None };
+    let (end, n) = if optional {
+        set.run(text, at, max)
+    } else {
+        return None;
+    };
     (n >= min).then_some(end)
 }
 

@@ -55,7 +55,9 @@ impl Set {
             while next < ranges.len() && ranges[next].1 < first {
                 next += 1;
             }
-            let Some(&(lo, hi)) = ranges.get(next) else { break };
+            let Some(&(lo, hi)) = ranges.get(next) else {
+                break;
+            };
             if lo > last {
                 continue;
             }
@@ -110,7 +112,9 @@ impl Set {
     pub(crate) fn run(&self, text: &str, mut at: usize, max: u32) -> (usize, u32) {
         let mut n = 0;
         while n < max {
-            let Some(next) = self.step(text, at) else { break };
+            let Some(next) = self.step(text, at) else {
+                break;
+            };
             at = next;
             n += 1;
         }

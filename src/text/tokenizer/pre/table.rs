@@ -31,11 +31,34 @@ const NAMES: &[(&[&str], &str, u8)] = &[
     (&["deepseek-v3", "hunyuan-dense", "hy_v4", "joyai-llm"], "deepseek-v3", 0),
     (&["default"], "default", CLEAN_SPACES),
     (&["command-r", "smollm"], "digits-gpt2", 0),
-    (&["codeshell", "exaone", "mellum2", "minerva-7b", "refact", "starcoder"], "digits-gpt2", CLEAN_SPACES),
+    (
+        &["codeshell", "exaone", "mellum2", "minerva-7b", "refact", "starcoder"],
+        "digits-gpt2",
+        CLEAN_SPACES,
+    ),
     (&["exaone-moe"], "exaone-moe", CLEAN_SPACES),
     (&["falcon"], "falcon", CLEAN_SPACES),
     (&["granite-docling", "trillion"], "gpt2", 0),
-    (&["a.x-4.0", "exaone4", "gigachat", "gpt-2", "jais", "jina-de", "jina-es", "jina-v2-de", "jina-v2-es", "mellum", "modern-bert", "mpt", "olmo", "phi-2"], "gpt2", CLEAN_SPACES),
+    (
+        &[
+            "a.x-4.0",
+            "exaone4",
+            "gigachat",
+            "gpt-2",
+            "jais",
+            "jina-de",
+            "jina-es",
+            "jina-v2-de",
+            "jina-v2-es",
+            "mellum",
+            "modern-bert",
+            "mpt",
+            "olmo",
+            "phi-2",
+        ],
+        "gpt2",
+        CLEAN_SPACES,
+    ),
     (&["jina-v1-en", "jina-v2-code", "roberta-bpe"], "gpt2", CLEAN_SPACES | ADD_SEP),
     (&["granite-embed-multi-97m"], "granite-embed-multi", IGNORE_MERGES),
     (&["jais-2"], "jais2", CLEAN_SPACES),
@@ -43,12 +66,34 @@ const NAMES: &[(&[&str], &str, u8)] = &[
     (&["laguna"], "laguna", 0),
     (&["chatglm-bpe", "dbrx", "smaug-bpe"], "llama3", CLEAN_SPACES),
     (&["glm4", "glm5"], "llama3", IGNORE_MERGES | CLEAN_SPACES),
-    (&["falcon-h1", "falcon3", "jina-v5-nano", "lfm2", "llama-bpe", "llama-v3", "llama3", "midm-2.0", "pixtral"], "llama3", IGNORE_MERGES | CLEAN_SPACES | ADD_BOS),
+    (
+        &[
+            "falcon-h1",
+            "falcon3",
+            "jina-v5-nano",
+            "lfm2",
+            "llama-bpe",
+            "llama-v3",
+            "llama3",
+            "midm-2.0",
+            "pixtral",
+        ],
+        "llama3",
+        IGNORE_MERGES | CLEAN_SPACES | ADD_BOS,
+    ),
     (&["minicpm5"], "minicpm5", IGNORE_MERGES | CLEAN_SPACES),
     (&["sarvam-moe"], "newline-runs", ESCAPE_SPACES),
-    (&["gemma4", "granite-embed-multi-311m"], "newline-runs", CLEAN_SPACES | ESCAPE_SPACES | FORCE_BOS),
+    (
+        &["gemma4", "granite-embed-multi-311m"],
+        "newline-runs",
+        CLEAN_SPACES | ESCAPE_SPACES | FORCE_BOS,
+    ),
     (&["gpt-4o", "kanana2", "llama4", "minimax-m2", "talkie"], "o200k", 0),
-    (&["deepseek-r1-qwen", "f2llmv2", "grok-2", "hunyuan", "kormo", "qwen2", "solar-open"], "qwen2", 0),
+    (
+        &["deepseek-r1-qwen", "f2llmv2", "grok-2", "hunyuan", "kormo", "qwen2", "solar-open"],
+        "qwen2",
+        0,
+    ),
     (&["megrez", "stablelm2"], "qwen2", CLEAN_SPACES),
     (&["qwen35"], "qwen35", 0),
     (&["seed-coder"], "seed-coder", 0),
@@ -66,8 +111,6 @@ const NAMES: &[(&[&str], &str, u8)] = &[
 pub(crate) struct Pre {
     /// What cuts the text.
     pub(crate) pattern: Pattern,
-    /// Name of the pattern.
-    pub(crate) pattern_name: &'static str,
     flags: u8,
 }
 
@@ -107,8 +150,8 @@ impl Pre {
 /// one knows it.
 pub(crate) fn pre(name: &str) -> Option<Pre> {
     let name = if name.is_empty() { "default" } else { name };
-    let &(_, pattern_name, flags) = NAMES.iter().find(|(names, ..)| names.contains(&name))?;
-    Some(Pre { pattern: Pattern::new(steps(pattern_name)), pattern_name, flags })
+    let &(_, pattern, flags) = NAMES.iter().find(|(names, ..)| names.contains(&name))?;
+    Some(Pre { pattern: Pattern::new(steps(pattern)), flags })
 }
 
 /// All names of the table.
@@ -151,12 +194,7 @@ fn led_tailed(lead: &str, set: &str, tail: Option<(&str, u32)>) -> Rule {
 
 /// `lead? upper* lower+ suffix?|lead? upper+ lower* suffix?`
 fn cased(upper: &str, lower: &str, suffix: Option<Fold>) -> Rule {
-    Rule::Cased {
-        lead: Set::new(NOT_WORD),
-        upper: Set::new(upper),
-        lower: Set::new(lower),
-        suffix,
-    }
+    Rule::Cased { lead: Set::new(NOT_WORD), upper: Set::new(upper), lower: Set::new(lower), suffix }
 }
 
 /// `'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`
@@ -234,10 +272,9 @@ fn steps(name: &str) -> Vec<Step> {
             Step::Match(vec![some(r"[^\n]"), some(r"[\n]")]),
             Step::Match(words(Some(Fold::Ascii), LETTER, SYMBOL, 1)),
         ],
-        "minicpm5" => vec![
-            only(counted(NUMBER, 1, 3)),
-            Step::Match(words(contraction, LETTER, SYMBOL, MANY)),
-        ],
+        "minicpm5" => {
+            vec![only(counted(NUMBER, 1, 3)), Step::Match(words(contraction, LETTER, SYMBOL, MANY))]
+        }
         "o200k" | "granite-embed-multi" => vec![Step::Match(cased_words(contraction, 3))],
         "tekken" => vec![Step::Match(cased_words(None, 1))],
         "newline-runs" => vec![Step::Match(vec![some(r"[^\n]"), some(r"[\n]")])],
@@ -314,11 +351,7 @@ fn rare_steps(name: &str) -> Vec<Step> {
             ]),
             Step::Match(cased_words(Some(Fold::Ascii), 1)),
         ],
-        "falcon" => vec![
-            only(some(r"[\p{P}\$\+<=>\^~\|`]")),
-            gpt2(),
-            only(counted("[0-9]", 3, 3)),
-        ],
+        "falcon" => vec![only(some(r"[\p{P}\$\+<=>\^~\|`]")), gpt2(), only(counted("[0-9]", 3, 3))],
         "deepseek-llm" => vec![
             only(counted(BREAK, 1, 1)),
             only(led(r"\s", DEEPSEEK_LETTERS)),
