@@ -18,7 +18,11 @@
 pub(crate) mod avx2;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx512;
+#[cfg(target_arch = "aarch64")]
+pub(crate) mod dotprod;
 pub(crate) mod half;
+#[cfg(target_arch = "aarch64")]
+pub(crate) mod neon;
 pub mod limits;
 pub(crate) mod patterns;
 pub(crate) mod prefetch;
@@ -68,8 +72,8 @@ impl Isa {
             Self::Scalar => true,
             Self::Avx2 => has_avx2(),
             Self::Avx512 => has_avx512(),
-            Self::Neon => crate::table::has_neon(),
-            Self::Dotprod => crate::table::has_dotprod(),
+            Self::Neon => has_neon(),
+            Self::Dotprod => has_dotprod(),
         }
     }
 
@@ -142,6 +146,21 @@ fn has_avx2() -> bool {
 
 #[cfg(not(target_arch = "x86_64"))]
 fn has_avx512() -> bool {
+    false
+}
+
+/// NEON is part of the aarch64 target.
+fn has_neon() -> bool {
+    cfg!(target_arch = "aarch64")
+}
+
+#[cfg(target_arch = "aarch64")]
+fn has_dotprod() -> bool {
+    std::arch::is_aarch64_feature_detected!("dotprod")
+}
+
+#[cfg(not(target_arch = "aarch64"))]
+fn has_dotprod() -> bool {
     false
 }
 
