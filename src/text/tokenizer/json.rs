@@ -151,8 +151,7 @@ fn load_vocab(library: &tokenizers::Tokenizer, json: &Value, added: &[Added]) ->
     let mut vocab = Vocab::with_capacity(n_tokens, n_tokens * 8);
     for id in 0..n_tokens as u32 {
         if let Some(added) = added.get(&id) {
-            let ty =
-                if added.is_special { TokenType::Control } else { TokenType::UserDefined };
+            let ty = if added.is_special { TokenType::Control } else { TokenType::UserDefined };
             let text = added.text.as_bytes();
             vocab.push(special::classify(text, ty), |out| out.extend_from_slice(text));
             continue;
