@@ -87,7 +87,10 @@ impl Gate {
         let mut guard = lock(&self.lock);
         self.parked.fetch_add(1, Ordering::SeqCst);
         while self.generation.load(Ordering::SeqCst) == seen {
-            guard = self.bell.wait(guard).unwrap_or_else(PoisonError::into_inner);
+            guard = self
+                .bell
+                .wait(guard)
+                .unwrap_or_else(PoisonError::into_inner);
         }
         self.parked.fetch_sub(1, Ordering::SeqCst);
     }
@@ -156,7 +159,10 @@ impl Team {
             job: Mutex::new(None),
             quit: AtomicBool::new(false),
         });
-        let mut team = Team { shared, threads: Vec::with_capacity(n - 1) };
+        let mut team = Team {
+            shared,
+            threads: Vec::with_capacity(n - 1),
+        };
         for index in 1..n {
             let shared = team.shared.clone();
             let thread = std::thread::Builder::new()
@@ -227,7 +233,9 @@ fn worker_main(shared: &Shared, index: usize) {
         if shared.quit.load(Ordering::SeqCst) {
             return;
         }
-        let Some(job) = *lock(&shared.job) else { continue };
+        let Some(job) = *lock(&shared.job) else {
+            continue;
+        };
         // SAFETY: `Team::run` waits in the final gather for this worker before it lets the
         // closure and the flag go.
         let (call, cancel) = unsafe { (&*job.call, &*job.cancel) };
@@ -243,7 +251,11 @@ impl Shared {
         cancel: &Cancel,
         job: &(dyn Fn(&Worker<'_>) -> Result<(), Stop> + Sync),
     ) {
-        let worker = Worker { index, shared: self, cancel };
+        let worker = Worker {
+            index,
+            shared: self,
+            cancel,
+        };
         // AssertUnwindSafe: after a panic the step's buffers are never read, the step has failed.
         let outcome = catch_unwind(AssertUnwindSafe(|| job(&worker)));
         if let Err(panic) = outcome {
@@ -364,7 +376,10 @@ mod tests {
                 })
                 .unwrap();
             }
-            assert!(sums.iter().all(|s| s.load(Ordering::Relaxed) == 20 * (36 * 37 / 2)));
+            assert!(
+                sums.iter()
+                    .all(|s| s.load(Ordering::Relaxed) == 20 * (36 * 37 / 2))
+            );
         }
     }
 
@@ -422,6 +437,7 @@ mod tests {
     #[test]
     fn more_workers_than_processors_still_finish() {
         let mut team = Team::new(16).unwrap();
-        team.run(&Cancel::new(), &|w| (0..50).try_for_each(|_| w.barrier())).unwrap();
+        team.run(&Cancel::new(), &|w| (0..50).try_for_each(|_| w.barrier()))
+            .unwrap();
     }
 }

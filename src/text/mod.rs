@@ -1,5 +1,7 @@
 //! Text in and out: chat templates, tokenizers, stop strings.
 
+pub mod stop;
+pub mod template;
 pub mod tokenizer;
 
 /// A stretch of prompt text and where it comes from.

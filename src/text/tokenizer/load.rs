@@ -45,6 +45,16 @@ impl Tokenizer {
         }
     }
 
+    /// A `tokenizer.json` needs the feature `tokenizer-json`, which this build lacks.
+    ///
+    /// # Errors
+    /// Always.
+    #[cfg(not(feature = "tokenizer-json"))]
+    pub fn from_tokenizer_json(path: &std::path::Path) -> Result<Tokenizer, TokenizerError> {
+        let found = "this build lacks the feature tokenizer-json".to_owned();
+        Err(TokenizerError::Json { path: path.display().to_string(), found })
+    }
+
     fn without_vocabulary(kind: &str) -> Tokenizer {
         let mut vocab = Vocab::with_capacity(0, 0);
         vocab.index();
