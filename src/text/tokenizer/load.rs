@@ -18,7 +18,7 @@ const TYPES: &str = "tokenizer.ggml.token_type";
 const MERGES: &str = "tokenizer.ggml.merges";
 
 /// More tokens than any model has; ids stay well below the values with a meaning of their own.
-const MAX_TOKENS: usize = 1 << 24;
+pub(super) const MAX_TOKENS: usize = 1 << 24;
 /// Longest vocabulary in bytes.
 const MAX_BYTES: usize = 1 << 31;
 /// A thread is worth starting for this many merges.
@@ -43,6 +43,16 @@ impl Tokenizer {
             "none" | "no_vocab" | "" => Ok(Tokenizer::without_vocabulary(kind)),
             other => Err(TokenizerError::UnsupportedKind { kind: other.to_owned() }),
         }
+    }
+
+    /// A `tokenizer.json` needs the feature `tokenizer-json`, which this build lacks.
+    ///
+    /// # Errors
+    /// Always.
+    #[cfg(not(feature = "tokenizer-json"))]
+    pub fn from_tokenizer_json(path: &std::path::Path) -> Result<Tokenizer, TokenizerError> {
+        let found = "this build lacks the feature tokenizer-json".to_owned();
+        Err(TokenizerError::Json { path: path.display().to_string(), found })
     }
 
     fn without_vocabulary(kind: &str) -> Tokenizer {
@@ -261,7 +271,7 @@ fn check_length(key: &'static str, found: usize, n_tokens: usize) -> Result<(), 
 }
 
 /// `<0x41>` is the byte 0x41.
-fn byte_of(text: &[u8]) -> Option<u8> {
+pub(super) fn byte_of(text: &[u8]) -> Option<u8> {
     let hex = text.strip_prefix(b"<0x")?.strip_suffix(b">")?;
     let hex = std::str::from_utf8(hex).ok().filter(|hex| hex.len() == 2)?;
     u8::from_str_radix(hex, 16).ok()
