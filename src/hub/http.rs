@@ -108,10 +108,10 @@ impl<'a> Client<'a> {
         let mut stated = Expected::default();
         for _ in 0..=MAX_REDIRECTS {
             let mut request = self.agent.get(&url);
-            if let Some(token) = self.options.token.as_deref()
+            if let Some(token) = &self.options.token
                 && origin(&url) == origin(&self.options.endpoint)
             {
-                request = request.header("Authorization", format!("Bearer {token}"));
+                request = request.header("Authorization", format!("Bearer {}", token.0));
             }
             if offset > 0 {
                 request = request.header("Range", format!("bytes={offset}-"));

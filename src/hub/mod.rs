@@ -37,6 +37,22 @@ use store::Store;
 /// The model hub that is asked unless `HF_ENDPOINT` names another.
 pub const DEFAULT_ENDPOINT: &str = "https://huggingface.co";
 
+/// A secret that debug output does not show.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Token(String);
+
+impl From<&str> for Token {
+    fn from(secret: &str) -> Token {
+        Token(secret.into())
+    }
+}
+
+impl std::fmt::Debug for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Token(..)")
+    }
+}
+
 /// How a hub is used.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -45,7 +61,7 @@ pub struct Options {
     /// The hub's address without a slash at its end.
     pub endpoint: String,
     /// A token for gated models; sent to the endpoint's own host only.
-    pub token: Option<String>,
+    pub token: Option<Token>,
     /// For resolving a name and for connecting, each.
     pub connect_timeout: Duration,
     /// The longest silence of a server.
@@ -90,7 +106,7 @@ impl Options {
         if let Some(endpoint) = set("HF_ENDPOINT") {
             options.endpoint = endpoint.trim().trim_end_matches('/').to_string();
         }
-        options.token = set("HF_TOKEN").map(|t| t.trim().to_string());
+        options.token = set("HF_TOKEN").map(|t| Token::from(t.trim()));
         Ok(options)
     }
 }
@@ -322,6 +338,10 @@ impl Hub {
         let url = client.file_url(repo, &file);
         let path = self.store.path(&name.slug(), &file);
         let part = Store::part(&path);
+        // the same file may go by several names: once is enough
+        if let Some(model) = self.store.list()?.into_iter().find(|m| m.path == path) {
+            return Ok(model);
+        }
         let label = file.rsplit('/').next().unwrap_or(&file).to_string();
         let stated = client.download(&url, &part, known, |total| {
             Meter::bytes(self.options.voice, total, label.clone())

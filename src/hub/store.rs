@@ -103,6 +103,16 @@ impl Store {
     pub(super) fn scratch(&self) -> Result<tempfile::TempDir, HubError> {
         let at = self.home.join("tmp");
         fs::create_dir_all(&at).map_err(HubError::io(&at))?;
+        // what a pull that was killed left behind, once no pull can still be using it
+        for old in entries(&at)? {
+            let age = fs::metadata(&old)
+                .and_then(|m| m.modified())
+                .ok()
+                .and_then(|t| t.elapsed().ok());
+            if age.is_some_and(|a| a > std::time::Duration::from_secs(86_400)) {
+                let _ = fs::remove_dir_all(&old);
+            }
+        }
         tempfile::Builder::new()
             .prefix("pull-")
             .tempdir_in(&at)
