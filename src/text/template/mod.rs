@@ -176,6 +176,19 @@ impl ChatTemplate {
     }
 }
 
+/// One line of `pumice template --jsonl`: a JSON object as [`RenderInput::from_json`] takes it to
+/// the rendering as a JSON string, or to `{"error": message}`.
+pub fn render_jsonl(template: &ChatTemplate, line: &str) -> String {
+    let rendered = serde_json::from_str(line)
+        .map_err(|e| TemplateError::Input(format!("the line is not JSON: {e}")))
+        .and_then(|object| RenderInput::from_json(&object))
+        .and_then(|input| template.render(&input));
+    match rendered {
+        Ok(text) => serde_json::Value::from(text).to_string(),
+        Err(e) => serde_json::json!({ "error": e.to_string() }).to_string(),
+    }
+}
+
 fn on_own_stack<R: Send>(
     work: impl FnOnce() -> Result<R, TemplateError> + Send,
 ) -> Result<R, TemplateError> {
