@@ -398,3 +398,28 @@ fn expressions_render_as_in_jinja2() {
         wrong.join("\n")
     );
 }
+
+#[test]
+fn lines_of_json_are_answered_with_lines_of_json() {
+    use pumice::text::template::render_jsonl;
+    let template = ChatTemplate::new("{% if not messages %}{{ raise_exception('empty') }}{% endif %}{{ bos_token ~ messages[0].content }}{{ tools is defined }}").expect("a template");
+    let line = r#"{"messages": [{"role": "user", "content": "a\n\"é\""}], "bos_token": "<s>", "absent": ["tools"]}"#;
+    assert_eq!(render_jsonl(&template, line), r#""<s>a\n\"é\"False""#);
+    assert_eq!(
+        render_jsonl(&template, r#"{"messages": []}"#),
+        r#"{"error":"the chat template refuses this conversation: empty"}"#
+    );
+    for wrong in [
+        "",
+        "[]",
+        "{}",
+        r#"{"messages": [], "now": "soon"}"#,
+        r#"{"messages": [], "kwargs": 1}"#,
+    ] {
+        assert!(
+            render_jsonl(&template, wrong).starts_with(r#"{"error":"the "#),
+            "{wrong}: {}",
+            render_jsonl(&template, wrong)
+        );
+    }
+}

@@ -183,3 +183,69 @@ fn more_hostile_templates_end() {
         assert_eq!(chat.render(&input).as_deref(), Ok("Hello"));
     }
 }
+
+/// Damaged templates compile or fail, render or fail, and nothing else.
+#[test]
+fn mutated_templates_never_panic() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/templates");
+    let mut state = 0x9E37_79B9_7F4A_7C15u64;
+    let mut next = move |below: usize| {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as usize % below
+    };
+    let (mut compiled, mut rendered, mut runs) = (0, 0, 0);
+    for entry in std::fs::read_dir(folder).expect("the copies") {
+        let path = entry.expect("an entry").path();
+        if path.ends_with("hostile.json") {
+            continue;
+        }
+        let file: Value =
+            serde_json::from_slice(&std::fs::read(&path).expect("a file")).expect("JSON");
+        let source: Vec<char> = file["template"]
+            .as_str()
+            .expect("a template")
+            .chars()
+            .collect();
+        let cases = file["cases"].as_array().expect("cases");
+        for _ in 0..150 {
+            let mut mutated = source.clone();
+            for _ in 0..1 + next(3) {
+                let at = next(mutated.len());
+                let end = (at + next(12)).min(mutated.len());
+                match next(4) {
+                    0 => drop(mutated.drain(at..end)),
+                    1 => mutated.insert(at, source[next(source.len())]),
+                    2 => {
+                        mutated[at] = ['(', ']', '{', '}', '%', '|', '~', '-', '0', '\''][next(10)]
+                    }
+                    _ => {
+                        let from = next(source.len());
+                        let piece: Vec<char> =
+                            source[from..(from + next(40)).min(source.len())].to_vec();
+                        mutated.splice(at..end, piece);
+                    }
+                }
+            }
+            runs += 1;
+            let mutated: String = mutated.into_iter().collect();
+            let input =
+                RenderInput::from_json(&cases[next(cases.len())]["input"]).expect("an input");
+            let template = ChatTemplate::new(&mutated);
+            compiled += usize::from(template.is_ok());
+            let got = template.and_then(|t| t.render(&input));
+            rendered += usize::from(got.is_ok());
+            assert!(
+                !got.is_err_and(|e| e.to_string().contains("panicked")),
+                "{mutated}"
+            );
+        }
+    }
+    println!("{runs} mutations: {compiled} compiled, {rendered} rendered");
+    assert!(
+        compiled > runs / 10 && compiled < runs,
+        "{compiled} of {runs}"
+    );
+}

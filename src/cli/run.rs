@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 const INTERRUPTED: u8 = 130;
 
 #[derive(clap::Args)]
-pub struct Args {
+pub(super) struct Args {
     /// The prompt
     #[arg(value_name = "PROMPT", group = "source")]
     text: Option<String>,
@@ -45,7 +45,7 @@ pub struct Args {
     engine: EngineArgs,
 }
 
-pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let start = Instant::now();
     let prompt = prompt(&args)?;
     let model = args.engine.open()?;

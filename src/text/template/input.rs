@@ -138,7 +138,8 @@ impl RenderInput {
                 text(&self.eos_token, Trust::Template),
             ),
         ];
-        vars.retain(|(name, v)| !(v.is_none() && self.absent.contains(name)));
+        let empty = |v: &Value| v.is_none() || v.as_str() == Some("");
+        vars.retain(|(name, v)| !(empty(v) && self.absent.contains(name)));
         for (name, v) in &self.kwargs {
             vars.push((name.clone(), from_json(v, Trust::Caller)?));
         }

@@ -14,7 +14,7 @@ type Rv = Result<Value, Error>;
 /// Types that do not add.
 pub(super) fn sum(state: &mut State<'_, '_>, args: &[Value]) -> Rv {
     let mut left = args.first().cloned().unwrap_or_default();
-    for pair in args[1..].chunks_exact(2) {
+    for pair in args.get(1..).unwrap_or_default().chunks_exact(2) {
         left = if pair[0].as_str() == Some("+") {
             add(state, left, &pair[1])?
         } else {

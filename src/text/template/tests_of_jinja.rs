@@ -56,6 +56,11 @@ pub(super) fn register(env: &mut Environment<'_>) {
     env.add_test("upper", |v: &Value| {
         cased(v, char::is_uppercase, char::is_lowercase)
     });
+    operators(env);
+}
+
+/// Comparisons under their names as tests, and the two about ends of texts.
+fn operators(env: &mut Environment<'_>) {
     const OPERATORS: &[(&str, &[&str])] = &[
         ("==", &["==", "eq", "equalto"]),
         ("!=", &["!=", "ne"]),
