@@ -222,6 +222,20 @@ fn ends_of_turns_are_control_whatever_the_file_says() {
 }
 
 #[test]
+fn named_tokens_of_files_without_types_are_control() {
+    let v = Vocabulary::bpe();
+    let mut writer = GgufWriter::new();
+    for (key, value) in v.file().metadata().iter().filter(|(key, _)| !key.ends_with("_type")) {
+        writer.set(key, value.clone());
+    }
+    let t = Tokenizer::from_gguf(&Gguf::from_bytes(writer.to_bytes()).unwrap()).unwrap();
+    let bos = v.id("<|bos|>");
+    assert!(t.is_control(bos));
+    assert!(!t.encode("<|bos|>", Special::Plain, false).unwrap().contains(&bos));
+    assert_eq!(t.encode("<|bos|>", Special::Parse, false).unwrap(), [bos]);
+}
+
+#[test]
 fn merges_into_control_tokens_are_not_made() {
     let mut v = Vocabulary::bpe();
     for merge in ["<| im", "<|im _", "<|im_ x", "<|im_x |>"] {
