@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use crate::types::{TensorType, TypeError};
 
-/// The part of a file that was being read. Names are shown escaped, since a hostile file chose them.
+/// The part of a file that was being read. Names are shown escaped, since a hostile file chose
+/// them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place<S = String> {
     /// The first 24 bytes: magic, version and the two counts.

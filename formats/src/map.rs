@@ -13,10 +13,12 @@ use crate::error::Error;
 /// How to get at the bytes of a file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Access {
-    /// Map the file: opens at once, pages come in as they are read and are shared between processes.
+    /// Map the file: opens at once, pages come in as they are read and are shared between
+    /// processes.
     #[default]
     Mmap,
-    /// Read the whole file into memory that this process owns: later changes of the file do no harm.
+    /// Read the whole file into memory that this process owns: later changes of the file do no
+    /// harm.
     Read,
 }
 
@@ -99,17 +101,21 @@ fn too_long(len: u64) -> Error {
 }
 
 impl Bytes {
-    /// Maps the first `len` bytes of `file`.
-    pub(crate) fn map(file: File, len: u64) -> Result<Self, Error> {
+    /// Maps the first `len` bytes of `file`. Some file systems cannot do that.
+    pub(crate) fn map(file: &File, len: u64) -> Result<Self, Error> {
         let len = usize::try_from(len).map_err(|_| too_long(len))?;
         // SAFETY: the map is private and never written, so this process does not change the bytes
         // that it lends out. Another process may: one that writes into the file changes what
         // is read here (all later use is bounds-checked against the length of this map, so wrong
         // values, not wild reads, are the result), and one that shortens it makes reads beyond the
         // new end raise SIGBUS, which `check_len` keeps to a short window. `Gguf` documents this.
-        let map = unsafe { memmap2::MmapOptions::new().len(len).map(&file) };
+        let map = unsafe { memmap2::MmapOptions::new().len(len).map(file) };
         let map = map.map_err(|source| Error::Io {
             doing: "map the file",
+            source,
+        })?;
+        let file = file.try_clone().map_err(|source| Error::Io {
+            doing: "keep the file open",
             source,
         })?;
         Ok(Self {
@@ -239,3 +245,75 @@ fn anonymous(len: usize) -> Result<MmapMut, Error> {
 /// Size of a large page on most Linux systems; smaller buffers have no use for one.
 #[cfg(target_os = "linux")]
 const HUGE_PAGE: usize = 2 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Gives its bytes one at a time, is interrupted before each, and fails at the end if told so.
+    struct Slow {
+        bytes: Vec<u8>,
+        interrupted: bool,
+        fails: bool,
+    }
+
+    impl Read for Slow {
+        fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
+            self.interrupted = !self.interrupted;
+            if self.interrupted {
+                return Err(io::ErrorKind::Interrupted.into());
+            }
+            if self.bytes.is_empty() && self.fails {
+                return Err(io::Error::other("the disk is gone"));
+            }
+            if self.bytes.is_empty() {
+                return Ok(0);
+            }
+            to[0] = self.bytes.remove(0);
+            Ok(1)
+        }
+    }
+
+    fn slow(fails: bool) -> Slow {
+        Slow {
+            bytes: vec![1, 2, 3],
+            interrupted: false,
+            fails,
+        }
+    }
+
+    #[test]
+    fn short_and_interrupted_reads_are_put_together() {
+        let bytes = Bytes::read(slow(false), 3).unwrap();
+        assert_eq!(bytes.as_slice(), [1, 2, 3]);
+        assert!(!bytes.is_mapped() && bytes.check_len().is_ok());
+    }
+
+    #[test]
+    fn reads_that_end_early_or_fail_are_errors() {
+        let error = Bytes::read(slow(false), 4).err().unwrap();
+        assert!(
+            matches!(
+                error,
+                Error::FileShrank {
+                    expected: 4,
+                    found: 3
+                }
+            ),
+            "{error:?}"
+        );
+        let error = Bytes::read(slow(true), 4).err().unwrap();
+        assert!(
+            error
+                .to_string()
+                .contains("cannot read the file: the disk is gone"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn no_bytes_are_bytes_too() {
+        assert_eq!(Bytes::copy_of(&[]).unwrap().as_slice(), [0u8; 0]);
+        assert!(Bytes::read(io::empty(), u64::MAX).is_err());
+    }
+}

@@ -3,10 +3,12 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// Declares the enum and everything that is one column of the table, so that a new type is one line.
+/// Declares the enum and everything that is one column of the table, so that a new type is one
+/// line.
 macro_rules! tensor_types {
     ($($variant:ident = $id:literal, $name:literal, $len:literal, $bytes:literal;)*) => {
-        /// How the elements of a tensor are stored. The numbers that files use are [`TensorType::id`].
+        /// How the elements of a tensor are stored. The numbers that files use are
+        /// [`TensorType::id`].
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         #[allow(missing_docs, reason = "each variant is the name of its type; the table says the rest")]
         pub enum TensorType { $($variant),* }

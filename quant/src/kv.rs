@@ -90,8 +90,6 @@ impl FromStr for KvType {
         KvType::ALL
             .into_iter()
             .find(|t| t.name().eq_ignore_ascii_case(s))
-            .ok_or_else(|| UnknownKvType {
-                found: s.to_owned(),
-            })
+            .ok_or_else(|| UnknownKvType { found: s.to_owned() })
     }
 }

@@ -26,13 +26,7 @@ impl Cache {
         let mut random = Random::new(seed);
         let words = |row: usize| vec![0xffff_ffffu32; (PAGE * row).div_ceil(4)];
         let empty = || (words(layout.k_row_bytes()), words(layout.v_row_bytes()));
-        let mut cache = Cache {
-            layout,
-            n,
-            pages: vec![],
-            k: vec![],
-            v: vec![],
-        };
+        let mut cache = Cache { layout, n, pages: vec![], k: vec![], v: vec![] };
         for pos in 0..n {
             if pos % PAGE == 0 {
                 cache.pages.push(empty());
@@ -74,25 +68,15 @@ impl Cache {
         // NaN in the scratch: nothing may be read before it is written.
         let mut scratch = vec![f32::NAN; self.layout.scratch_len(rows.len())];
         let tile = QueryTile { q, rows, softcap };
-        attend(
-            vector,
-            self.layout,
-            &tile,
-            self.pages(),
-            &mut out,
-            &mut scratch,
-        );
+        attend(vector, self.layout, &tile, self.pages(), &mut out, &mut scratch);
         out
     }
 
     fn reference(&self, q: &[f32], row: &QueryRow, softcap: Option<f32>) -> Vec<f64> {
         let mut scores = vec![];
         for pos in row.first..row.end.min(self.n) {
-            let mut s: f64 = q
-                .iter()
-                .zip(&self.k[pos])
-                .map(|(&a, &b)| f64::from(a) * f64::from(b))
-                .sum();
+            let mut s: f64 =
+                q.iter().zip(&self.k[pos]).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum();
             if let Some(cap) = softcap {
                 s = f64::from(cap) * (s / f64::from(cap)).tanh();
             }
@@ -117,12 +101,7 @@ impl Cache {
 }
 
 fn layout(ty: KvType, head_dim_k: usize, head_dim_v: usize) -> KvLayout {
-    KvLayout {
-        k: ty,
-        v: ty,
-        head_dim_k,
-        head_dim_v,
-    }
+    KvLayout { k: ty, v: ty, head_dim_k, head_dim_v }
 }
 
 fn scaled_queries(n: usize, dim: usize, seed: u64) -> Vec<f32> {
@@ -146,28 +125,11 @@ fn assorted_rows(n: usize) -> Vec<QueryRow> {
         plain(n / 2, n - 3),
     ];
     rows.extend((0..7).map(|i| plain(i * 9, n - 20 + i)));
-    rows.push(QueryRow {
-        sink: 2.5,
-        ..plain(0, n)
-    });
-    rows.push(QueryRow {
-        sink: -1.0,
-        ..plain(100, 100)
-    });
-    rows.push(QueryRow {
-        alibi_slope: 0.0625,
-        ..plain(0, n)
-    });
-    rows.push(QueryRow {
-        alibi_slope: 0.5,
-        pos: n / 2,
-        ..plain(0, n)
-    });
-    rows.push(QueryRow {
-        alibi_slope: 0.25,
-        sink: 1.0,
-        ..plain(30, n - 1)
-    });
+    rows.push(QueryRow { sink: 2.5, ..plain(0, n) });
+    rows.push(QueryRow { sink: -1.0, ..plain(100, 100) });
+    rows.push(QueryRow { alibi_slope: 0.0625, ..plain(0, n) });
+    rows.push(QueryRow { alibi_slope: 0.5, pos: n / 2, ..plain(0, n) });
+    rows.push(QueryRow { alibi_slope: 0.25, sink: 1.0, ..plain(30, n - 1) });
     rows
 }
 
@@ -182,15 +144,9 @@ fn check_against_f64(layout: KvLayout, n: usize, softcap: Option<f32>) {
             let got = &out[i * layout.head_dim_v..][..layout.head_dim_v];
             let want = cache.reference(q, row, softcap);
             let error = nmse(got, &want);
-            assert!(
-                error < 1e-11,
-                "{isa:?} {layout:?} row {i} {row:?}: {error:e}"
-            );
+            assert!(error < 1e-11, "{isa:?} {layout:?} row {i} {row:?}: {error:e}");
             if row.first >= row.end {
-                assert!(
-                    got.iter().all(|&x| x.to_bits() == 0),
-                    "{isa:?} row {i} sees nothing"
-                );
+                assert!(got.iter().all(|&x| x.to_bits() == 0), "{isa:?} row {i} sees nothing");
             }
         }
     }
@@ -211,12 +167,7 @@ fn every_cache_type_follows_f64() {
     for k in KvType::ALL {
         for v in KvType::ALL {
             for dim in [64, 72] {
-                let layout = KvLayout {
-                    k,
-                    v,
-                    head_dim_k: dim,
-                    head_dim_v: dim,
-                };
+                let layout = KvLayout { k, v, head_dim_k: dim, head_dim_v: dim };
                 check_against_f64(layout, 200, None);
             }
         }
@@ -284,19 +235,8 @@ fn pages_that_nobody_sees_may_be_left_out_or_hold_anything() {
         let want = cache.attend(vector, &q, &rows, None);
         let mut out = vec![0.0; 64];
         let mut scratch = vec![0.0; layout.scratch_len(2)];
-        let tile = QueryTile {
-            q: &q,
-            rows: &rows,
-            softcap: None,
-        };
-        attend(
-            vector,
-            layout,
-            &tile,
-            cache.pages().skip(2).take(1),
-            &mut out,
-            &mut scratch,
-        );
+        let tile = QueryTile { q: &q, rows: &rows, softcap: None };
+        attend(vector, layout, &tile, cache.pages().skip(2).take(1), &mut out, &mut scratch);
         assert_eq!(out, want, "{isa:?} without the others");
         let poisoned = cache.pages().map(|mut page| {
             if page.first_pos != 2 * PAGE {
@@ -326,22 +266,8 @@ fn a_page_off_the_grid_panics() {
     let layout = layout(KvType::F32, 16, 16);
     let cache = Cache::new(layout, 10, 9);
     let page = cache.pages().next().expect("one page");
-    let tile = QueryTile {
-        q: &[0.0; 16],
-        rows: &[QueryRow::new(0, 99)],
-        softcap: None,
-    };
+    let tile = QueryTile { q: &[0.0; 16], rows: &[QueryRow::new(0, 99)], softcap: None };
     let mut scratch = vec![0.0; layout.scratch_len(1)];
-    let page = PageRef {
-        first_pos: 3,
-        ..page
-    };
-    attend(
-        Vector::new(Isa::Scalar),
-        layout,
-        &tile,
-        [page],
-        &mut [0.0; 16],
-        &mut scratch,
-    );
+    let page = PageRef { first_pos: 3, ..page };
+    attend(Vector::new(Isa::Scalar), layout, &tile, [page], &mut [0.0; 16], &mut scratch);
 }

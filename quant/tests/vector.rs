@@ -79,10 +79,7 @@ fn grid() -> Vec<f32> {
 #[test]
 fn exp_is_within_two_ulp_and_right_at_the_ends() {
     on_each(|v| {
-        let x: Vec<f32> = grid()
-            .into_iter()
-            .filter(|x| (-86.8..88.7).contains(x))
-            .collect();
+        let x: Vec<f32> = grid().into_iter().filter(|x| (-86.8..88.7).contains(x)).collect();
         let mut y = x.clone();
         v.exp(&mut y);
         for (&x, &y) in x.iter().zip(&y) {
@@ -91,29 +88,9 @@ fn exp_is_within_two_ulp_and_right_at_the_ends() {
             let off = (f64::from(y) - want).abs() / ulp;
             assert!(off <= 2.0, "{:?}: exp({x}) = {y}, {off} ulp off", v.isa());
         }
-        let mut ends = [
-            f32::NEG_INFINITY,
-            -87.5,
-            -1e30,
-            89.0,
-            1e30,
-            f32::INFINITY,
-            0.0,
-            f32::NAN,
-        ];
+        let mut ends = [f32::NEG_INFINITY, -87.5, -1e30, 89.0, 1e30, f32::INFINITY, 0.0, f32::NAN];
         v.exp(&mut ends);
-        assert_eq!(
-            ends[..7],
-            [
-                0.0,
-                0.0,
-                0.0,
-                f32::INFINITY,
-                f32::INFINITY,
-                f32::INFINITY,
-                1.0
-            ]
-        );
+        assert_eq!(ends[..7], [0.0, 0.0, 0.0, f32::INFINITY, f32::INFINITY, f32::INFINITY, 1.0]);
         assert!(ends[7].is_nan());
     });
 }
@@ -133,11 +110,7 @@ fn tanh_and_softcap_are_within_2e_7() {
         v.softcap(&mut y, 30.0);
         for (&x, &y) in x.iter().zip(&y) {
             let want = 30.0 * (f64::from(x) / 30.0).tanh();
-            assert!(
-                (f64::from(y) - want).abs() <= 3e-7 * want.abs(),
-                "{:?}: {x} {y}",
-                v.isa()
-            );
+            assert!((f64::from(y) - want).abs() <= 3e-7 * want.abs(), "{:?}: {x} {y}", v.isa());
         }
         let mut ends = [f32::NEG_INFINITY, f32::INFINITY, f32::NAN, -0.0];
         v.tanh(&mut ends);
@@ -180,11 +153,7 @@ fn glu_is_act_times_up_at_every_length() {
                     .collect();
                 for i in 0..n {
                     let bound = 5e-7 * f64::from(up[i].abs()) * want[i].abs().max(9.0);
-                    assert!(
-                        (f64::from(y[i]) - want[i]).abs() <= bound,
-                        "{:?} {f:?} {i}",
-                        v.isa()
-                    );
+                    assert!((f64::from(y[i]) - want[i]).abs() <= bound, "{:?} {f:?} {i}", v.isa());
                 }
             }
         }
@@ -197,32 +166,15 @@ fn clamped_swiglu_follows_gpt_oss() {
         let mut random = Random::new(2);
         let (gate, up) = (random.normal(1003, 8.0), random.normal(1003, 8.0));
         let mut y = gate.clone();
-        v.glu(
-            Glu::SwigluClamped {
-                alpha: 1.702,
-                limit: 7.0,
-            },
-            &mut y,
-            &up,
-        );
+        v.glu(Glu::SwigluClamped { alpha: 1.702, limit: 7.0 }, &mut y, &up);
         for i in 0..gate.len() {
             let g = f64::from(gate[i]).min(7.0);
             let u = f64::from(up[i]).clamp(-7.0, 7.0);
             let want = g / (1.0 + (-f64::from(1.702f32) * g).exp()) * (u + 1.0);
-            assert!(
-                (f64::from(y[i]) - want).abs() <= 1e-6 * want.abs().max(1.0),
-                "{i}"
-            );
+            assert!((f64::from(y[i]) - want).abs() <= 1e-6 * want.abs().max(1.0), "{i}");
         }
         let mut nan = [f32::NAN, 1.0];
-        v.glu(
-            Glu::SwigluClamped {
-                alpha: 1.702,
-                limit: 7.0,
-            },
-            &mut nan,
-            &[1.0, f32::NAN],
-        );
+        v.glu(Glu::SwigluClamped { alpha: 1.702, limit: 7.0 }, &mut nan, &[1.0, f32::NAN]);
         assert!(nan[0].is_nan() && nan[1].is_nan());
     });
 }
@@ -237,10 +189,8 @@ fn norms_follow_f64_at_every_length() {
             let mut y = vec![0.0; n];
             let d = as_f64(&x);
             let eps = 1e-5f32;
-            let (mean, square) = (
-                d.iter().sum::<f64>() / n as f64,
-                d.iter().map(|x| x * x).sum::<f64>() / n as f64,
-            );
+            let (mean, square) =
+                (d.iter().sum::<f64>() / n as f64, d.iter().map(|x| x * x).sum::<f64>() / n as f64);
             let variance = d.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / n as f64;
 
             v.rms_norm(&x, Some(&w), eps, &mut y);
@@ -252,18 +202,13 @@ fn norms_follow_f64_at_every_length() {
             assert_eq!(y, z, "in place and out of place differ");
             v.rms_norm(&x, None, eps, &mut y);
             let want: Vec<f64> = d.iter().map(|x| x * s).collect();
-            assert!(
-                nmse(&y, &want) < 1e-13,
-                "{:?} rms {n} without weight",
-                v.isa()
-            );
+            assert!(nmse(&y, &want) < 1e-13, "{:?} rms {n} without weight", v.isa());
 
             if n > 1 {
                 v.layer_norm(&x, Some(&w), Some(&b), eps, &mut y);
                 let s = 1.0 / (variance + f64::from(eps)).sqrt();
-                let want: Vec<f64> = (0..n)
-                    .map(|i| (d[i] - mean) * s * f64::from(w[i]) + f64::from(b[i]))
-                    .collect();
+                let want: Vec<f64> =
+                    (0..n).map(|i| (d[i] - mean) * s * f64::from(w[i]) + f64::from(b[i])).collect();
                 assert!(nmse(&y, &want) < 1e-13, "{:?} layer {n}", v.isa());
                 v.layer_norm(&x, None, None, eps, &mut y);
                 let want: Vec<f64> = d.iter().map(|x| (x - mean) * s).collect();
@@ -284,11 +229,7 @@ fn norms_follow_f64_at_every_length() {
 fn a_large_mean_does_not_spoil_layer_norm() {
     on_each(|v| {
         let mut random = Random::new(4);
-        let x: Vec<f32> = random
-            .normal(2048, 1.0)
-            .iter()
-            .map(|x| x + 1000.0)
-            .collect();
+        let x: Vec<f32> = random.normal(2048, 1.0).iter().map(|x| x + 1000.0).collect();
         let d = as_f64(&x);
         let mean = d.iter().sum::<f64>() / 2048.0;
         let variance = d.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / 2048.0;
@@ -309,16 +250,8 @@ fn sums_follow_f64_at_every_length() {
             let sum: f64 = as_f64(&x).iter().sum();
             let dot: f64 = as_f64(&x).iter().zip(as_f64(&y)).map(|(a, b)| a * b).sum();
             let size = (n as f64).sqrt().max(1.0);
-            assert!(
-                (f64::from(v.sum(&x)) - sum).abs() < 3e-7 * size,
-                "{:?} sum {n}",
-                v.isa()
-            );
-            assert!(
-                (f64::from(v.dot(&x, &y)) - dot).abs() < 3e-7 * size,
-                "{:?} dot {n}",
-                v.isa()
-            );
+            assert!((f64::from(v.sum(&x)) - sum).abs() < 3e-7 * size, "{:?} sum {n}", v.isa());
+            assert!((f64::from(v.dot(&x, &y)) - dot).abs() < 3e-7 * size, "{:?} dot {n}", v.isa());
             let max = x.iter().copied().fold(f32::NEG_INFINITY, f32::max);
             assert_eq!(v.max(&x), max);
             assert_eq!(v.argmax(&x), x.iter().position(|&a| a == max));
@@ -368,12 +301,7 @@ fn softmax_follows_f64_with_masks_and_sinks() {
                 v.softmax(&mut x, sink);
                 // A sink far above: x - max is rounded at its magnitude, 2e-6 for 40.
                 let bound = if sink == Some(40.0) { 1e-11 } else { 1e-13 };
-                assert!(
-                    nmse(&x, &want) < bound,
-                    "{:?} {n} {sink:?}: {}",
-                    v.isa(),
-                    nmse(&x, &want)
-                );
+                assert!(nmse(&x, &want) < bound, "{:?} {n} {sink:?}: {}", v.isa(), nmse(&x, &want));
             }
         }
         let mut masked = [f32::NEG_INFINITY; 21];
@@ -421,11 +349,8 @@ fn rope_turns_pairs_and_halves_and_leaves_the_rest() {
             let mut random = Random::new(8);
             let x = random.normal(n, 1.0);
             let angles = random.normal(n_rot / 2, 2.0);
-            let table: Vec<f32> = angles
-                .iter()
-                .map(|a| a.cos())
-                .chain(angles.iter().map(|a| a.sin()))
-                .collect();
+            let table: Vec<f32> =
+                angles.iter().map(|a| a.cos()).chain(angles.iter().map(|a| a.sin())).collect();
             for layout in [RopeLayout::Pairs, RopeLayout::Halves] {
                 let mut y = x.clone();
                 v.rope(&mut y, &table, layout);
@@ -458,11 +383,7 @@ fn half_conversions_match_the_half_crate_on_every_value() {
                 continue;
             }
             assert_eq!(w.to_bits(), h.to_f32_const().to_bits(), "{:?}", v.isa());
-            let want = if h.is_infinite() {
-                f16::MAX.copysign(h)
-            } else {
-                h
-            };
+            let want = if h.is_infinite() { f16::MAX.copysign(h) } else { h };
             assert_eq!(b.to_bits(), want.to_bits(), "{:?}", v.isa());
         }
         let all: Vec<bf16> = (0..=u16::MAX).map(bf16::from_bits).collect();
@@ -471,10 +392,7 @@ fn half_conversions_match_the_half_crate_on_every_value() {
         v.f32_to_bf16(&wide, &mut back);
         for ((&h, &w), &b) in all.iter().zip(&wide).zip(&back) {
             assert_eq!(w.to_bits(), u32::from(h.to_bits()) << 16);
-            assert!(
-                b.to_bits() == h.to_bits() || h.is_nan() && b.is_nan(),
-                "{h:?} {b:?}"
-            );
+            assert!(b.to_bits() == h.to_bits() || h.is_nan() && b.is_nan(), "{h:?} {b:?}");
         }
     });
 }
@@ -483,25 +401,9 @@ fn half_conversions_match_the_half_crate_on_every_value() {
 fn half_conversions_round_to_nearest_even_and_clamp() {
     on_each(|v| {
         let mut random = Random::new(9);
-        let mut x: Vec<f32> = (0..50_003)
-            .map(|_| f32::from_bits(random.bits() as u32))
-            .collect();
-        x.extend([
-            65504.0,
-            65519.9,
-            65520.0,
-            1e9,
-            -1e9,
-            f32::INFINITY,
-            f32::MAX,
-            f32::MIN,
-        ]);
-        x.extend([
-            2f32.powi(-25),
-            3.0 * 2f32.powi(-26),
-            -2f32.powi(-24),
-            1.0 + 2f32.powi(-11),
-        ]);
+        let mut x: Vec<f32> = (0..50_003).map(|_| f32::from_bits(random.bits() as u32)).collect();
+        x.extend([65504.0, 65519.9, 65520.0, 1e9, -1e9, f32::INFINITY, f32::MAX, f32::MIN]);
+        x.extend([2f32.powi(-25), 3.0 * 2f32.powi(-26), -2f32.powi(-24), 1.0 + 2f32.powi(-11)]);
         let mut h = vec![f16::ZERO; x.len()];
         let mut b = vec![bf16::ZERO; x.len()];
         v.f32_to_f16(&x, &mut h);

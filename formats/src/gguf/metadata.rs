@@ -109,8 +109,8 @@ impl Metadata {
         }
     }
 
-    /// The error for a key whose value has the right type but cannot be used, for example a token id
-    /// beyond the vocabulary.
+    /// The error for a key whose value has the right type but cannot be used, for example a token
+    /// id beyond the vocabulary.
     pub fn bad_value(
         &self,
         key: &str,

@@ -14,6 +14,8 @@
 //! - A tensor of no dimensions is a scalar: one element. A dimension of 0 is an error.
 //! - Tensors may lie in any order and leave gaps, but they may not share bytes.
 //! - A truth value is 0 or 1; any other byte is an error.
+//! - Keys, tensor names and scalar strings must be UTF-8; elements of arrays of strings need
+//!   not be (see [`Strings`]).
 //! - Arrays may hold arrays, to a depth of [`MAX_ARRAY_DEPTH`].
 
 mod metadata;
@@ -36,15 +38,18 @@ use crate::types::TensorType;
 /// Most metadata entries accepted. Real files have a few dozen.
 pub const MAX_KEYS: u64 = 1 << 16;
 /// Most tensors accepted. The largest files known have some thousands.
-pub const MAX_TENSORS: u64 = 1 << 17;
+pub const MAX_TENSORS: u64 = 1 << 16;
 /// Longest key, in bytes: the limit of the specification.
 pub const MAX_KEY_BYTES: u64 = (1 << 16) - 1;
 /// Longest tensor name, in bytes. The specification says 64, some writers exceed it.
-pub const MAX_TENSOR_NAME_BYTES: u64 = 1024;
+pub const MAX_TENSOR_NAME_BYTES: u64 = 256;
 /// Longest scalar string, in bytes. Chat templates reach some ten thousand.
 pub const MAX_STRING_BYTES: u64 = 16 << 20;
 /// Most bytes of one array in the file. A vocabulary of a million tokens needs about 20 MiB.
-pub const MAX_ARRAY_BYTES: u64 = 128 << 20;
+pub const MAX_ARRAY_BYTES: u64 = 64 << 20;
+/// Most bytes of one metadata entry and everything before it. In memory, metadata take at most a
+/// small multiple of their bytes in the file.
+pub const MAX_METADATA_BYTES: u64 = 128 << 20;
 /// Deepest nesting: 1 is an array of scalars.
 pub const MAX_ARRAY_DEPTH: usize = 4;
 /// Most arrays inside arrays in one file, since each costs more memory than it takes in the file.
@@ -118,10 +123,10 @@ struct Header {
 /// A mapped file is the file itself, not a copy. Replacing it (a new file under the old name) is
 /// harmless. Shortening it in place is found by [`Gguf::data`] and [`Gguf::check_unchanged`], which
 /// compare its length with the one at opening. No check can exclude that it is shortened after the
-/// check: reading a page that is gone then ends the process with SIGBUS on Unix (an in-page error on
-/// Windows, where a mapped file cannot usually be shortened at all); it never yields made-up data,
-/// save that the rest of the last page reads as zeros. Overwriting a file in place at the same length
-/// is not found. [`Access::Read`] has none of these limits once `open` has returned.
+/// check: reading a page that is gone then ends the process with SIGBUS on Unix (an in-page error
+/// on Windows, where a mapped file cannot usually be shortened at all); it never yields made-up
+/// data, save that the rest of the last page reads as zeros. Overwriting a file in place at the
+/// same length is not found. [`Access::Read`] has none of these limits once `open` has returned.
 pub struct Gguf {
     path: Option<PathBuf>,
     bytes: Bytes,
@@ -129,8 +134,9 @@ pub struct Gguf {
 }
 
 impl Gguf {
-    /// Opens a file and checks its header. Tensor data are not read (with [`Access::Mmap`]), or read
-    /// after the header was found good (with [`Access::Read`]).
+    /// Opens a file and checks its header. Tensor data are not read (with [`Access::Mmap`]), or
+    /// read after the header was found good (with [`Access::Read`], which maps the file for that if
+    /// it can).
     ///
     /// # Errors
     /// [`Error::InFile`] with the path around what is wrong: see [`Error::root`].
@@ -143,7 +149,10 @@ impl Gguf {
         if len == 0 {
             return Err(Error::EmptyFile);
         }
-        let bytes = Bytes::map(file, len)?;
+        let bytes = match Bytes::map(&file, len) {
+            Err(_) if access == Access::Read => Bytes::read(file, len)?,
+            mapped => mapped?,
+        };
         let header = read::header(bytes.as_slice())?;
         let gguf = Gguf {
             path: Some(path.to_owned()),
@@ -300,6 +309,11 @@ impl Gguf {
         })
     }
 }
+
+const _: () = {
+    const fn shared_between_threads<T: Send + Sync>() {}
+    shared_between_threads::<Gguf>();
+};
 
 impl fmt::Debug for Gguf {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

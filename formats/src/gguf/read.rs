@@ -4,8 +4,8 @@ use super::metadata::{Entry, Metadata};
 use super::value::{Array, Strings, Value, ValueType};
 use super::{
     DEFAULT_ALIGNMENT, Endian, Header, MAX_ARRAY_BYTES, MAX_ARRAY_DEPTH, MAX_DIMS,
-    MAX_INNER_ARRAYS, MAX_KEY_BYTES, MAX_KEYS, MAX_STRING_BYTES, MAX_TENSOR_NAME_BYTES,
-    MAX_TENSORS, TensorInfo,
+    MAX_INNER_ARRAYS, MAX_KEY_BYTES, MAX_KEYS, MAX_METADATA_BYTES, MAX_STRING_BYTES,
+    MAX_TENSOR_NAME_BYTES, MAX_TENSORS, TensorInfo,
 };
 use crate::cursor::Cursor;
 use crate::error::{Error, Place};
@@ -112,6 +112,12 @@ fn metadata(cursor: &mut Cursor<'_>, n_keys: u64) -> Result<Metadata, Error> {
         };
         let at = cursor.at();
         let value = value(cursor, ty, &mut inner_arrays)?;
+        cursor.check_cap(
+            "size of the metadata so far",
+            at,
+            cursor.at(),
+            MAX_METADATA_BYTES,
+        )?;
         entries.push(Entry {
             key: key.to_owned(),
             value,

@@ -309,38 +309,23 @@ impl From<Strings> for Value {
 
 /// An array of strings in one buffer: a quarter of a million tokens load in a few milliseconds.
 ///
-/// The format asks for UTF-8, but vocabularies of bytes break that rule, so elements are kept as
-/// bytes where some are no UTF-8: [`Strings::get`] then has no answer for these and
-/// [`Strings::get_bytes`] has. (Keys, tensor names and scalar strings must be UTF-8.)
+/// The format asks for UTF-8, but vocabularies of bytes break that rule, so the strings are kept as
+/// bytes and nothing is checked while they load, which would double the time. [`Strings::get`]
+/// checks the one string that it hands out; [`Strings::get_bytes`] has an answer for every string.
+/// (Keys, tensor names and scalar strings must be UTF-8.)
 #[derive(Clone, PartialEq, Eq)]
 pub struct Strings {
-    text: Text,
-    /// Where each string ends in the buffer; it starts where its neighbour ends.
+    /// The characters of all strings, one after the other.
+    bytes: Vec<u8>,
+    /// Where each string ends in `bytes`; it starts where its neighbour ends.
     ends: Vec<u32>,
-}
-
-/// The characters of all strings, one after the other.
-#[derive(Clone, PartialEq, Eq)]
-enum Text {
-    /// Every string is UTF-8: checked once, over all of them.
-    Utf8(String),
-    /// At least one is not.
-    Bytes(Vec<u8>),
 }
 
 impl Strings {
     /// Joins the parts: `ends` rise and the last one is the length of `bytes`.
     pub(crate) fn new(bytes: Vec<u8>, ends: Vec<u32>) -> Self {
         debug_assert!(ends.is_sorted() && ends.last().map_or(0, |e| *e as usize) == bytes.len());
-        let text = match String::from_utf8(bytes) {
-            // Bytes that are UTF-8 as a whole may still be cut inside a character.
-            Ok(text) if ends.iter().all(|&end| text.is_char_boundary(end as usize)) => {
-                Text::Utf8(text)
-            }
-            Ok(text) => Text::Bytes(text.into_bytes()),
-            Err(error) => Text::Bytes(error.into_bytes()),
-        };
-        Self { text, ends }
+        Self { bytes, ends }
     }
 
     /// Number of strings.
@@ -355,46 +340,40 @@ impl Strings {
 
     /// Length in bytes of all strings together.
     pub fn total_bytes(&self) -> usize {
-        self.ends.last().map_or(0, |end| *end as usize)
+        self.bytes.len()
     }
 
-    /// Whether every string is UTF-8.
-    pub fn is_utf8(&self) -> bool {
-        matches!(self.text, Text::Utf8(_))
-    }
-
-    fn range(&self, i: usize) -> Option<std::ops::Range<usize>> {
-        let end = *self.ends.get(i)? as usize;
-        let start = if i == 0 { 0 } else { self.ends[i - 1] as usize };
-        Some(start..end)
+    /// The index of the first string that is not UTF-8. Reads all of them.
+    pub fn first_not_utf8(&self) -> Option<usize> {
+        self.iter().position(|string| string.is_none())
     }
 
     /// String `i`; `None` beyond the last one and for a string that is not UTF-8.
     pub fn get(&self, i: usize) -> Option<&str> {
-        let range = self.range(i)?;
-        match &self.text {
-            Text::Utf8(text) => Some(&text[range]),
-            Text::Bytes(bytes) => std::str::from_utf8(&bytes[range]).ok(),
-        }
+        std::str::from_utf8(self.get_bytes(i)?).ok()
     }
 
     /// The bytes of string `i`; `None` beyond the last one.
     pub fn get_bytes(&self, i: usize) -> Option<&[u8]> {
-        let range = self.range(i)?;
-        match &self.text {
-            Text::Utf8(text) => Some(&text.as_bytes()[range]),
-            Text::Bytes(bytes) => Some(&bytes[range]),
-        }
+        let end = *self.ends.get(i)? as usize;
+        let start = if i == 0 { 0 } else { self.ends[i - 1] as usize };
+        Some(&self.bytes[start..end])
     }
 
     /// The bytes of each string in order.
     pub fn iter_bytes(&self) -> impl ExactSizeIterator<Item = &[u8]> + '_ {
-        (0..self.len()).map(|i| self.get_bytes(i).unwrap_or_default())
+        let mut start = 0;
+        self.ends.iter().map(move |&end| {
+            let string = &self.bytes[start..end as usize];
+            start = end as usize;
+            string
+        })
     }
 
     /// Each string in order, `None` in place of those that are not UTF-8.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = Option<&str>> + '_ {
-        (0..self.len()).map(|i| self.get(i))
+        self.iter_bytes()
+            .map(|bytes| std::str::from_utf8(bytes).ok())
     }
 }
 
@@ -429,7 +408,7 @@ mod tests {
     fn strings_are_cut_where_they_end() {
         let strings: Strings = ["", "a", "héé", ""].into_iter().collect();
         assert_eq!((strings.len(), strings.total_bytes()), (4, 6));
-        assert!(strings.is_utf8());
+        assert_eq!(strings.first_not_utf8(), None);
         assert_eq!(
             strings.iter().flatten().collect::<Vec<_>>(),
             ["", "a", "héé", ""]
@@ -441,7 +420,7 @@ mod tests {
     #[test]
     fn strings_that_are_not_utf8_keep_their_bytes() {
         let strings: Strings = [&b"ok"[..], b"\xff", "é".as_bytes()].into_iter().collect();
-        assert!(!strings.is_utf8());
+        assert_eq!(strings.first_not_utf8(), Some(1));
         assert_eq!(
             strings.iter().collect::<Vec<_>>(),
             [Some("ok"), None, Some("é")]

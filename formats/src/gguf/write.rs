@@ -162,8 +162,8 @@ impl GgufWriter {
     /// The file, read back and checked.
     ///
     /// # Errors
-    /// Whatever [`crate::Gguf::from_bytes`] says to it, for example that the data of a tensor do not
-    /// match its type and dimensions.
+    /// Whatever [`crate::Gguf::from_bytes`] says to it, for example that the data of a tensor do
+    /// not match its type and dimensions.
     pub fn build(&self) -> Result<Vec<u8>, Error> {
         let bytes = self.to_bytes();
         read::header(&bytes)?;

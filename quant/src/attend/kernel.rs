@@ -147,11 +147,7 @@ impl<V: Copy> PageJob<'_, V> {
             return 1.0;
         }
         // e^0 is exactly 1, so the short cut gives the same bits.
-        let decay = if top == *max {
-            1.0
-        } else {
-            math::exp(pulp::Scalar::new(), *max - top)
-        };
+        let decay = if top == *max { 1.0 } else { math::exp(pulp::Scalar::new(), *max - top) };
         let shift = simd.splat_f32s(top);
         let mut total = simd.splat_f32s(0.0);
         for v in vectors {

@@ -19,15 +19,16 @@ mod kernel;
 
 use crate::KvType;
 use crate::isa::prefetch::prefetch;
-use crate::vector::lanes::Lanes;
-use crate::vector::{Vector, WithLanes};
+use crate::isa::transpose::{Half, ROWS, transpose_f32, transpose_half};
+use crate::vector::Vector;
 use kernel::{GROUP, PageJob, State};
+use pulp::{Simd, WithSimd};
 
 /// Positions of a page. A page starts at a multiple of this.
 pub const PAGE: usize = 64;
 
-/// Rows converted between two transpositions; a multiple of every instruction set's lanes.
-const BLOCK: usize = 16;
+/// Rows converted and transposed together; a multiple of every instruction set's lanes.
+const BLOCK: usize = ROWS;
 
 /// How the pages of one layer and key/value head are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -154,7 +155,7 @@ pub fn attend<'p>(
         scratch.len()
     );
     let pages: &mut dyn Iterator<Item = PageRef<'p>> = &mut pages.into_iter();
-    vector.dispatch_lanes(Attend {
+    vector.dispatch(Attend {
         vector,
         layout,
         tile,
@@ -179,11 +180,11 @@ struct Attend<'a, 'p> {
     scratch: &'a mut [f32],
 }
 
-impl WithLanes for Attend<'_, '_> {
+impl WithSimd for Attend<'_, '_> {
     type Output = ();
 
     #[inline(always)]
-    fn with_lanes<S: Lanes>(self, simd: S) {
+    fn with_simd<S: Simd>(self, simd: S) {
         let Attend {
             vector,
             layout,
@@ -234,7 +235,7 @@ impl WithLanes for Attend<'_, '_> {
             .peekable();
         while let Some(page) = pages.next() {
             let next = pages.peek();
-            convert_keys(simd, vector, &layout, &page, next, block, keys);
+            convert_keys(vector, &layout, &page, next, block, keys);
             convert_values(vector, &layout, &page, next, values);
             let job = PageJob {
                 page: &page,
@@ -326,9 +327,7 @@ fn convert_rows(
 }
 
 /// Keys of a page to f32, transposed to `[head_dim_k, PAGE]`; meanwhile asks for the next page's.
-#[inline(always)]
-fn convert_keys<S: Lanes>(
-    simd: S,
+fn convert_keys(
     vector: Vector,
     layout: &KvLayout,
     page: &PageRef<'_>,
@@ -336,29 +335,33 @@ fn convert_keys<S: Lanes>(
     block: &mut [f32],
     keys: &mut [f32],
 ) {
-    let (bytes, stride) = (layout.k_row_bytes(), padded(layout.head_dim_k));
-    let keys = S::as_mut_simd_f32s(keys).0;
+    let (dim, bytes) = (layout.head_dim_k, layout.k_row_bytes());
+    let half = match layout.k {
+        KvType::F16 => Some(Half::F16),
+        KvType::BF16 => Some(Half::Bf16),
+        KvType::F32 | KvType::Q8_0 => None,
+    };
     for first in (0..page.n).step_by(BLOCK) {
         if let Some(next) = next {
             prefetch(part(next.k, first * bytes, BLOCK * bytes));
         }
         let n = BLOCK.min(page.n - first);
-        convert_rows(
-            vector,
-            layout.k,
-            layout.head_dim_k,
-            n,
-            &page.k[first * bytes..],
-            block,
-        );
-        for at in (0..BLOCK).step_by(S::F32_LANES) {
-            simd.transpose(
-                &block[at * stride..],
-                stride,
-                layout.head_dim_k.div_ceil(4),
-                &mut keys[(first + at) / S::F32_LANES..],
-                PAGE / S::F32_LANES,
-            );
+        let (src, keys) = (&page.k[first * bytes..][..n * bytes], &mut keys[first..]);
+        let done = half.is_some_and(|half| {
+            n == BLOCK
+                && transpose_half(
+                    vector.isa(),
+                    half,
+                    bytemuck::cast_slice(src),
+                    dim,
+                    keys,
+                    PAGE,
+                )
+        });
+        if !done {
+            convert_rows(vector, layout.k, dim, n, src, block);
+            let columns = dim.next_multiple_of(4);
+            transpose_f32(vector.isa(), block, padded(dim), columns, keys, PAGE);
         }
     }
 }

@@ -83,9 +83,7 @@ fn to_q8_0<S: Simd>(_: S, src: &[f32], dst: &mut [u8]) {
         let mut v = [0.0f32; Q8_LEN];
         v[..x.len()].copy_from_slice(x);
         // Magnitudes compared as integers order like floats, with NaN above everything.
-        let max_bits = v
-            .iter()
-            .fold(0, |m, x| u32::max(m, x.to_bits() & 0x7fff_ffff));
+        let max_bits = v.iter().fold(0, |m, x| u32::max(m, x.to_bits() & 0x7fff_ffff));
         let mut d = f32::from_bits(max_bits) / 127.0;
         if d > 65504.0 {
             d = 65504.0;
@@ -106,11 +104,22 @@ fn to_q8_0<S: Simd>(_: S, src: &[f32], dst: &mut [u8]) {
 
 #[inline(always)]
 fn from_q8_0<S: Simd>(_: S, src: &[u8], dst: &mut [f32]) {
-    for (x, block) in dst.chunks_mut(Q8_LEN).zip(src.as_chunks::<Q8_BYTES>().0) {
-        let (scale, q) = block.split_at(2);
-        let d = f16::from_le_bytes([scale[0], scale[1]]).to_f32_const();
-        for (x, &q) in x.iter_mut().zip(q) {
-            *x = d * f32::from(q as i8);
-        }
+    let (whole, tail) = dst.as_chunks_mut::<Q8_LEN>();
+    let blocks = src.as_chunks::<Q8_BYTES>().0;
+    for (x, block) in whole.iter_mut().zip(blocks) {
+        *x = read_q8_0(block);
     }
+    if let Some(block) = blocks.get(whole.len()) {
+        tail.copy_from_slice(&read_q8_0(block)[..tail.len()]);
+    }
+}
+
+#[inline(always)]
+fn read_q8_0(block: &[u8; Q8_BYTES]) -> [f32; Q8_LEN] {
+    let d = f16::from_le_bytes([block[0], block[1]]).to_f32_const();
+    let mut x = [0.0; Q8_LEN];
+    for i in 0..Q8_LEN {
+        x[i] = d * f32::from(block[2 + i] as i8);
+    }
+    x
 }

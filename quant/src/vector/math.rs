@@ -36,17 +36,7 @@ pub(crate) fn exp<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     let n = simd.sub_f32s(t, magic);
     let r = simd.mul_add_e_f32s(n, simd.splat_f32s(-LN2_HI), x);
     let r = simd.mul_add_e_f32s(n, simd.splat_f32s(-LN2_LO), r);
-    let q = poly(
-        simd,
-        r,
-        [
-            1.392_618_4e-3,
-            8.363_179e-3,
-            4.166_655_6e-2,
-            1.666_657_6e-1,
-            0.5,
-        ],
-    );
+    let q = poly(simd, r, [1.392_618_4e-3, 8.363_179e-3, 4.166_655_6e-2, 1.666_657_6e-1, 0.5]);
     let p = simd.mul_add_e_f32s(simd.mul_f32s(r, r), q, r);
     let p = simd.add_f32s(p, simd.splat_f32s(1.0));
     // 2^(n-1) from the integer in t's mantissa; one less than n keeps n = 128 representable.
@@ -81,24 +71,12 @@ fn split_sign<S: Simd>(simd: S, x: S::f32s) -> (S::f32s, S::f32s) {
 pub(crate) fn tanh<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     let (a, sign) = split_sign(simd, x);
     let z = simd.mul_f32s(x, x);
-    let q = poly(
-        simd,
-        z,
-        [
-            -6.096_714e-3,
-            2.099_718e-2,
-            -5.385_091e-2,
-            1.333_277e-1,
-            -3.333_332_8e-1,
-        ],
-    );
+    let q =
+        poly(simd, z, [-6.096_714e-3, 2.099_718e-2, -5.385_091e-2, 1.333_277e-1, -3.333_332_8e-1]);
     let small = simd.mul_add_e_f32s(simd.mul_f32s(x, z), q, x);
     let one = simd.splat_f32s(1.0);
     let e = exp(simd, simd.add_f32s(a, a));
-    let large = simd.sub_f32s(
-        one,
-        simd.div_f32s(simd.splat_f32s(2.0), simd.add_f32s(e, one)),
-    );
+    let large = simd.sub_f32s(one, simd.div_f32s(simd.splat_f32s(2.0), simd.add_f32s(e, one)));
     let large = simd.or_f32s(large, sign);
     let is_small = simd.less_than_f32s(a, simd.splat_f32s(0.625));
     simd.select_f32s(is_small, small, large)

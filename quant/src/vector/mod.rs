@@ -10,7 +10,6 @@
 //! panic with both lengths.
 
 mod convert;
-pub(crate) mod lanes;
 mod map;
 pub(crate) mod math;
 mod norm;
@@ -150,44 +149,6 @@ impl Vector {
             Arch::Avx512(simd) => Simd::vectorize(simd, op),
             #[cfg(target_arch = "aarch64")]
             Arch::Neon(simd) => Simd::vectorize(simd, op),
-        }
-    }
-}
-
-/// A computation that needs more than pulp's `Simd`; see [`lanes::Lanes`].
-pub(crate) trait WithLanes {
-    /// What it returns.
-    type Output;
-
-    /// The computation; `#[inline(always)]` in every implementation.
-    fn with_lanes<S: lanes::Lanes>(self, simd: S) -> Self::Output;
-}
-
-/// A [`WithLanes`] with its token, for pulp to call under the token's instruction set.
-struct Bound<S, Op>(S, Op);
-
-impl<S: lanes::Lanes, Op: WithLanes> pulp::NullaryFnOnce for Bound<S, Op> {
-    type Output = Op::Output;
-
-    #[inline(always)]
-    fn call(self) -> Op::Output {
-        self.1.with_lanes(self.0)
-    }
-}
-
-impl Vector {
-    /// Runs `op` compiled for the instruction set.
-    #[inline]
-    pub(crate) fn dispatch_lanes<Op: WithLanes>(self, op: Op) -> Op::Output {
-        use pulp::Simd;
-        match self.arch {
-            Arch::Scalar(simd) => Simd::vectorize(simd, Bound(simd, op)),
-            #[cfg(target_arch = "x86_64")]
-            Arch::Avx2(simd) => Simd::vectorize(simd, Bound(simd, op)),
-            #[cfg(target_arch = "x86_64")]
-            Arch::Avx512(simd) => Simd::vectorize(simd, Bound(simd, op)),
-            #[cfg(target_arch = "aarch64")]
-            Arch::Neon(simd) => Simd::vectorize(simd, Bound(simd, op)),
         }
     }
 }

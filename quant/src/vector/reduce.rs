@@ -70,10 +70,11 @@ fn stretch<S: Simd, T: Term>(simd: S, x: &[f32], y: &[f32], c: f32) -> f32 {
 #[inline(always)]
 fn total<S: Simd, T: Term>(simd: S, x: &[f32], y: &[f32], c: f32) -> f64 {
     let n = ROUNDS * S::F32_LANES;
-    x.chunks(n)
-        .zip(y.chunks(n))
-        .map(|(a, b)| f64::from(stretch::<S, T>(simd, a, b, c)))
-        .sum()
+    let mut sum = 0.0;
+    for (x, y) in x.chunks(n).zip(y.chunks(n)) {
+        sum += f64::from(stretch::<S, T>(simd, x, y, c));
+    }
+    sum
 }
 
 #[inline(always)]

@@ -34,11 +34,7 @@ impl Random {
 /// Mean squared error over the mean square of what was wanted.
 pub(crate) fn nmse(got: &[f32], want: &[f64]) -> f64 {
     assert_eq!(got.len(), want.len());
-    let error: f64 = got
-        .iter()
-        .zip(want)
-        .map(|(&g, w)| (f64::from(g) - w).powi(2))
-        .sum();
+    let error: f64 = got.iter().zip(want).map(|(&g, w)| (f64::from(g) - w).powi(2)).sum();
     let size: f64 = want.iter().map(|w| w * w).sum();
     if error == 0.0 { 0.0 } else { error / size }
 }
