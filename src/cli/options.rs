@@ -10,11 +10,8 @@ use std::path::PathBuf;
 
 /// Short forms of more than one letter, which people's fingers know; clap has none, so they are
 /// turned into the long ones.
-const SHORT_FORMS: &[(&str, &str)] = &[
-    ("-ub", "--ubatch-size"),
-    ("-ctk", "--cache-type-k"),
-    ("-ctv", "--cache-type-v"),
-];
+const SHORT_FORMS: &[(&str, &str)] =
+    &[("-ub", "--ubatch-size"), ("-ctk", "--cache-type-k"), ("-ctv", "--cache-type-v")];
 
 /// The arguments with short forms of several letters replaced; what follows `--` is left alone.
 pub fn long_forms(args: impl IntoIterator<Item = OsString>) -> impl Iterator<Item = OsString> {

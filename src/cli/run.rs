@@ -140,13 +140,7 @@ pub(super) fn cancel_on_interrupt(cancel: Cancel) -> anyhow::Result<()> {
     .context("cannot watch for Ctrl-C")
 }
 
-fn report(
-    session: &Session,
-    loaded: Duration,
-    first: Option<Duration>,
-    finish: Finish,
-    seed: u64,
-) {
+fn report(session: &Session, loaded: Duration, first: Option<Duration>, finish: Finish, seed: u64) {
     let t = session.timings();
     let rate = |n: usize, time: Duration| n as f64 / time.as_secs_f64().max(1e-9);
     let decode = rate(t.n_decode, t.decode);

@@ -36,13 +36,7 @@ impl<T> Job<T> {
     fn new(src: &[T], stride: usize, n_cols: usize, dst: &mut [f32], dst_stride: usize) -> Job<T> {
         assert!(n_cols <= stride && src.len() >= (ROWS - 1) * stride + n_cols);
         assert!(n_cols == 0 || dst.len() >= (n_cols - 1) * dst_stride + ROWS);
-        Job {
-            src: src.as_ptr(),
-            stride,
-            n_cols,
-            dst: dst.as_mut_ptr(),
-            dst_stride,
-        }
+        Job { src: src.as_ptr(), stride, n_cols, dst: dst.as_mut_ptr(), dst_stride }
     }
 }
 
@@ -228,10 +222,8 @@ mod x86 {
         for j in (0..job.n_cols).step_by(8) {
             for (c, column) in columns(job, j).into_iter().enumerate() {
                 let dst = job.dst.add((j + c) * job.dst_stride);
-                let halves = [
-                    _mm256_castsi256_si128(column),
-                    _mm256_extracti128_si256::<1>(column),
-                ];
+                let halves =
+                    [_mm256_castsi256_si128(column), _mm256_extracti128_si256::<1>(column)];
                 for (k, half) in halves.into_iter().enumerate() {
                     let wide = _mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(half));
                     _mm256_storeu_ps(dst.add(8 * k), _mm256_castsi256_ps(wide));
@@ -252,10 +244,7 @@ mod aarch64 {
             for j in (0..job.n_cols).step_by(4) {
                 let p = job.src.add(r * job.stride + j);
                 let (a, b) = (vld1q_f32(p), vld1q_f32(p.add(job.stride)));
-                let (c, d) = (
-                    vld1q_f32(p.add(2 * job.stride)),
-                    vld1q_f32(p.add(3 * job.stride)),
-                );
+                let (c, d) = (vld1q_f32(p.add(2 * job.stride)), vld1q_f32(p.add(3 * job.stride)));
                 let t0 = vreinterpretq_f64_f32(vzip1q_f32(a, b));
                 let t1 = vreinterpretq_f64_f32(vzip2q_f32(a, b));
                 let t2 = vreinterpretq_f64_f32(vzip1q_f32(c, d));
@@ -282,17 +271,9 @@ mod tests {
     #[test]
     fn every_row_transposes_alike() {
         let (stride, dst_stride) = (40, 64);
-        let src: Vec<u16> = (0..ROWS * stride)
-            .map(|i| (i * 37 % 0x7800) as u16)
-            .collect();
-        let wide: Vec<f32> = src
-            .iter()
-            .map(|&b| half::f16::from_bits(b).to_f32_const())
-            .collect();
-        let shifted: Vec<f32> = src
-            .iter()
-            .map(|&b| f32::from_bits(u32::from(b) << 16))
-            .collect();
+        let src: Vec<u16> = (0..ROWS * stride).map(|i| (i * 37 % 0x7800) as u16).collect();
+        let wide: Vec<f32> = src.iter().map(|&b| half::f16::from_bits(b).to_f32_const()).collect();
+        let shifted: Vec<f32> = src.iter().map(|&b| f32::from_bits(u32::from(b) << 16)).collect();
         for isa in Isa::available() {
             let mut dst = vec![-1.0; stride * dst_stride];
             let check = |dst: &[f32], want: &[f32], n_cols: usize, what: &str| {
