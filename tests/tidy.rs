@@ -185,6 +185,8 @@ fn unexplained_unsafe_is_found() {
     keeps(path, "/// Adds.\n///\n/// # Safety\n/// Never.\n#[inline]\npub unsafe fn f() {}");
     keeps(path, "//! # Safety\n//! All of them.\n\nunsafe fn f() {}");
     keeps(path, "/// # Safety\n/// Never.\npub unsafe fn f() {}\n\nunsafe fn helper() {}");
+    let reason = "#![allow(unsafe_op_in_unsafe_fn, reason = \"one contract: `p` is valid\")]";
+    keeps(path, &format!("{reason}\npub(crate) unsafe fn f() {{}}"));
     keeps(path, "impl Simd for A {\n    unsafe fn f() {}\n}");
     keeps(path, "/// # Safety\n/// Detected.\ntrait Simd {\n    unsafe fn f();\n}");
     keeps(path, "struct K {\n    f: unsafe fn(u8),\n}");

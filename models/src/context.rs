@@ -358,9 +358,8 @@ fn memory(model: &Model, plan: &Plan, state: &StateOptions, n_threads: usize) ->
 
 fn fits(need: MemoryUse) -> Result<(), Error> {
     let Some(limit) = memory_limit() else { return Ok(()) };
-    let total = [need.weights, need.state, need.scratch].iter().fold(0u64, |a, b| {
-        a.saturating_add(*b)
-    });
+    let total =
+        [need.weights, need.state, need.scratch].iter().fold(0u64, |a, b| a.saturating_add(*b));
     if total <= limit.bytes {
         return Ok(());
     }

@@ -285,9 +285,13 @@ fn contract_stated(source: &Source, lines: &[&str], line: usize) -> bool {
             .take_while(|l| source.has_comment(*l) || lines[*l].trim_start().starts_with("#["))
             .any(|l| source.comment_has(l, "# Safety"))
     });
+    // A module may also state it where it says why bodies need no blocks of their own.
+    let reason = |text: &str| text.contains("contract") && !text.contains('\n');
     let module_says =
         source.comments.iter().any(|(_, c)| c.starts_with("//!") && c.contains("# Safety"))
-            || source.strings.iter().any(|(_, s)| s.starts_with("the contract of "));
+            || source.words("unsafe_op_in_unsafe_fn").iter().any(|(line, _)| {
+                source.strings.iter().any(|(at, s)| (*line..line + 4).contains(at) && reason(s))
+            });
     let entry_says = source.comments.iter().any(|(_, c)| c.contains("# Safety"));
     trait_says || (module_says && !public) || (entry_says && private)
 }
