@@ -187,13 +187,17 @@ fn check_perplexity(file: &str, folder: &str) {
             chunk[0] = bos as u32;
         }
         let scored = n_ctx / 2..n_ctx - 1;
-        logits(&mut context, &chunk, |pos| scored.contains(&pos), |pos, logits| {
-            nll += log_sum_exp(logits) - f64::from(logits[chunk[pos + 1] as usize]);
-        });
+        logits(
+            &mut context,
+            &chunk,
+            |pos| scored.contains(&pos),
+            |pos, logits| {
+                nll += log_sum_exp(logits) - f64::from(logits[chunk[pos + 1] as usize]);
+            },
+        );
     }
-    let sum = |who: &str| -> f64 {
-        numbers(&golden["chunk_nll"][who]).iter().take(PPL_CHUNKS).sum()
-    };
+    let sum =
+        |who: &str| -> f64 { numbers(&golden["chunk_nll"][who]).iter().take(PPL_CHUNKS).sum() };
     let (exact, theirs) = (sum("exact"), sum("llamacpp_fa_off"));
     println!("{folder}: nll {nll:.3}, exact {exact:.3}, llama.cpp {theirs:.3}");
     assert!((nll - exact).abs() <= (theirs - exact).abs(), "{nll} {exact} {theirs}");

@@ -329,13 +329,9 @@ fn lines_of_json_are_answered_with_lines_of_json() {
         render_jsonl(&template, r#"{"messages": []}"#),
         r#"{"error":"the chat template refuses this conversation: empty"}"#
     );
-    for wrong in [
-        "",
-        "[]",
-        "{}",
-        r#"{"messages": [], "now": "soon"}"#,
-        r#"{"messages": [], "kwargs": 1}"#,
-    ] {
+    for wrong in
+        ["", "[]", "{}", r#"{"messages": [], "now": "soon"}"#, r#"{"messages": [], "kwargs": 1}"#]
+    {
         assert!(
             render_jsonl(&template, wrong).starts_with(r#"{"error":"the "#),
             "{wrong}: {}",

@@ -149,9 +149,8 @@ fn mutated_templates_never_panic() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/templates");
     let mut state = 0x9E37_79B9_7F4A_7C15u64;
     let mut next = move |below: usize| {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (state >> 33) as usize % below
     };
     let (mut compiled, mut rendered, mut runs) = (0, 0, 0);
@@ -162,11 +161,7 @@ fn mutated_templates_never_panic() {
         }
         let file: Value =
             serde_json::from_slice(&std::fs::read(&path).expect("a file")).expect("JSON");
-        let source: Vec<char> = file["template"]
-            .as_str()
-            .expect("a template")
-            .chars()
-            .collect();
+        let source: Vec<char> = file["template"].as_str().expect("a template").chars().collect();
         let cases = file["cases"].as_array().expect("cases");
         for _ in 0..150 {
             let mut mutated = source.clone();
@@ -195,15 +190,9 @@ fn mutated_templates_never_panic() {
             compiled += usize::from(template.is_ok());
             let got = template.and_then(|t| t.render(&input));
             rendered += usize::from(got.is_ok());
-            assert!(
-                !got.is_err_and(|e| e.to_string().contains("panicked")),
-                "{mutated}"
-            );
+            assert!(!got.is_err_and(|e| e.to_string().contains("panicked")), "{mutated}");
         }
     }
     println!("{runs} mutations: {compiled} compiled, {rendered} rendered");
-    assert!(
-        compiled > runs / 10 && compiled < runs,
-        "{compiled} of {runs}"
-    );
+    assert!(compiled > runs / 10 && compiled < runs, "{compiled} of {runs}");
 }

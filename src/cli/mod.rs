@@ -25,7 +25,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Answer one prompt
-    Run(run::Args),
+    Run(Box<run::Args>),
     /// Text on stdin to token ids
     Tokenize(tokenize::TokenizeArgs),
     /// Token ids on stdin to text
@@ -59,7 +59,7 @@ enum Command {
 pub(crate) fn main() -> ExitCode {
     let cli = Cli::parse_from(options::long_forms(std::env::args_os()));
     let outcome = match cli.command {
-        Command::Run(args) => run::run(args),
+        Command::Run(args) => run::run(*args),
         Command::Tokenize(args) => tokenize::tokenize(&args),
         Command::Detokenize(args) => tokenize::detokenize(&args),
         Command::Template(args) => template::run(&args),

@@ -14,7 +14,9 @@ const SHORT_FORMS: &[(&str, &str)] =
     &[("-ub", "--ubatch-size"), ("-ctk", "--cache-type-k"), ("-ctv", "--cache-type-v")];
 
 /// The arguments with short forms of several letters replaced; what follows `--` is left alone.
-pub(super) fn long_forms(args: impl IntoIterator<Item = OsString>) -> impl Iterator<Item = OsString> {
+pub(super) fn long_forms(
+    args: impl IntoIterator<Item = OsString>,
+) -> impl Iterator<Item = OsString> {
     let mut verbatim = false;
     args.into_iter().map(move |arg| {
         verbatim |= arg == "--";
