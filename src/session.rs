@@ -114,7 +114,7 @@ impl Session {
         &self.tokens
     }
 
-    /// Logits after the last token, [n_vocab]; empty before the first.
+    /// Logits after the last token, `[n_vocab]`; empty before the first.
     pub fn logits(&self) -> &[f32] {
         &self.logits
     }

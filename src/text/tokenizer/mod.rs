@@ -3,11 +3,11 @@
 //! A [`Tokenizer`] comes from a file's own metadata ([`Tokenizer::from_gguf`]) or from a
 //! `tokenizer.json` that overrides it. The path of a text:
 //!
-//! 1. Special tokens are found ([`split`]): which ones depends on who wrote the text. Text that is
+//! 1. Special tokens are found (`split`): which ones depends on who wrote the text. Text that is
 //!    not trusted never yields a token that steers the model, whatever it spells.
-//! 2. What lies between them is cut into pieces by the pre-tokenizer ([`pre`]; byte-level BPE), or
+//! 2. What lies between them is cut into pieces by the pre-tokenizer (`pre`; byte-level BPE), or
 //!    at spaces where that changes nothing (SentencePiece).
-//! 3. Pieces are merged ([`merge`], [`engine`]) to tokens of the vocabulary ([`vocab`]).
+//! 3. Pieces are merged (`merge`, `engine`) to tokens of the vocabulary (`vocab`).
 //!
 //! Every part takes time linear in the text (a single piece of n symbols: n log n) and a stack of
 //! fixed depth. Ordinary text is never merged into a control token: those are not in the table
