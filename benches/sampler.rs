@@ -16,42 +16,23 @@ fn logits(n_vocab: usize) -> Vec<f32> {
         state ^= state << 17;
         (state >> 40) as f32 / (1u64 << 24) as f32
     };
-    (0..n_vocab)
-        .map(|_| 2.5 * ((0..8).map(|_| unit()).sum::<f32>() - 4.0))
-        .collect()
+    (0..n_vocab).map(|_| 2.5 * ((0..8).map(|_| unit()).sum::<f32>() - 4.0)).collect()
 }
 
 fn chains() -> Vec<(&'static str, SamplerOptions)> {
     let default = SamplerOptions::default().seed(Some(1));
     let penalties = default.clone().repeat_penalty(1.1).presence_penalty(0.1);
-    let dry = default
-        .clone()
-        .dry_multiplier(0.8)
-        .dry_sequence_breakers(vec![]);
+    let dry = default.clone().dry_multiplier(0.8).dry_sequence_breakers(vec![]);
     vec![
         ("default", default.clone()),
-        (
-            "greedy",
-            SamplerOptions::greedy().samplers("temperature".parse().expect("a known name")),
-        ),
+        ("greedy", SamplerOptions::greedy().samplers("temperature".parse().expect("a known name"))),
         ("penalties", penalties),
         ("dry, 4096 tokens", dry),
         ("top-p alone", default.clone().top_k(0).min_p(0.0)),
         ("min-p alone", default.clone().top_k(0).top_p(1.0)),
-        (
-            "typical alone",
-            default
-                .clone()
-                .top_k(0)
-                .top_p(1.0)
-                .min_p(0.0)
-                .typical_p(0.95),
-        ),
+        ("typical alone", default.clone().top_k(0).top_p(1.0).min_p(0.0).typical_p(0.95)),
         ("mirostat", default.clone().mirostat(2)),
-        (
-            "no sampler",
-            default.samplers("".parse().expect("the empty order")),
-        ),
+        ("no sampler", default.samplers("".parse().expect("the empty order"))),
     ]
 }
 

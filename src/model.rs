@@ -197,6 +197,6 @@ impl Model {
 pub fn load_tokenizer(gguf: &Gguf, json: Option<&Path>) -> Result<Tokenizer, Error> {
     match json {
         None => Ok(Tokenizer::from_gguf(gguf)?),
-        Some(_) => unreachable!(),
+        Some(path) => Ok(Tokenizer::from_tokenizer_json(path)?),
     }
 }

@@ -114,7 +114,7 @@ impl Session {
         &self.tokens
     }
 
-    /// Logits after the last token, [n_vocab]; empty before the first.
+    /// Logits after the last token, `[n_vocab]`; empty before the first.
     pub fn logits(&self) -> &[f32] {
         &self.logits
     }
@@ -143,8 +143,13 @@ impl Session {
         }
         let n_ctx = self.context.n_ctx();
         if ids.len() > n_ctx {
-            return Err(models::Error::ContextOverflow { seq: 0, used: 0, asked: ids.len(), n_ctx }
-                .into());
+            return Err(models::Error::ContextOverflow {
+                seq: 0,
+                used: 0,
+                asked: ids.len(),
+                n_ctx,
+            }
+            .into());
         }
         let same = self.tokens.iter().zip(ids).take_while(|(a, b)| a == b).count();
         // The last token runs anyway: its logits are wanted.

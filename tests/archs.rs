@@ -156,7 +156,7 @@ fn check(folder: &Path) {
         ];
         let line: Vec<String> = errors.iter().map(|(how, e)| format!("{how} {e:.1e}")).collect();
         println!("{:20} {}", case.name, line.join("  "));
-        if errors.iter().any(|(_, e)| !(*e <= case.max_nmse)) {
+        if !errors.iter().all(|(_, e)| *e <= case.max_nmse) {
             failed.push(format!("{}: {} (bound {:e})", case.name, line.join("  "), case.max_nmse));
         }
     }

@@ -5,9 +5,7 @@ use pumice::sample::{SampleError, Sampler, SamplerOptions, TokenBias, top_logpro
 
 /// Options that change nothing: the model's own distribution.
 fn plain() -> SamplerOptions {
-    SamplerOptions::default()
-        .samplers("".parse().unwrap())
-        .seed(Some(11))
+    SamplerOptions::default().samplers("".parse().unwrap()).seed(Some(11))
 }
 
 /// Logits of a made-up step: a few likely tokens and a long tail.
@@ -27,20 +25,13 @@ fn step(n_vocab: usize, salt: u64) -> Vec<f32> {
 
 /// The chi-square statistic of `counts` against `expected`.
 fn chi_square(counts: &[f64], expected: &[f64]) -> f64 {
-    counts
-        .iter()
-        .zip(expected)
-        .map(|(o, e)| (o - e) * (o - e) / e)
-        .sum()
+    counts.iter().zip(expected).map(|(o, e)| (o - e) * (o - e) / e).sum()
 }
 
 #[test]
 fn draws_follow_the_distribution() {
     let probabilities = [0.4, 0.25, 0.2, 0.1, 0.04, 0.01];
-    let logits: Vec<f32> = probabilities
-        .iter()
-        .map(|p: &f64| p.ln() as f32 + 3.0)
-        .collect();
+    let logits: Vec<f32> = probabilities.iter().map(|p: &f64| p.ln() as f32 + 3.0).collect();
     let n = 60_000;
     let mut sampler = Sampler::new(&plain(), 6).unwrap();
     let mut counts = [0.0; 6];
@@ -57,10 +48,7 @@ fn draws_follow_the_distribution() {
 fn temperature_and_top_k_shape_the_draws() {
     let probabilities = [0.5f64, 0.3, 0.15, 0.05];
     let logits: Vec<f32> = probabilities.iter().map(|p| p.ln() as f32).collect();
-    let options = plain()
-        .samplers("top-k;temperature".parse().unwrap())
-        .top_k(3)
-        .temperature(2.0);
+    let options = plain().samplers("top-k;temperature".parse().unwrap()).top_k(3).temperature(2.0);
     let mut sampler = Sampler::new(&options, 4).unwrap();
     let n = 40_000;
     let mut counts = [0.0; 4];
@@ -76,20 +64,10 @@ fn temperature_and_top_k_shape_the_draws() {
 
 #[test]
 fn a_seed_gives_these_tokens_on_every_platform() {
-    let options = SamplerOptions::default()
-        .seed(Some(42))
-        .temperature(1.5)
-        .min_p(0.01);
+    let options = SamplerOptions::default().seed(Some(42)).temperature(1.5).min_p(0.01);
     let mut sampler = Sampler::new(&options, 4096).unwrap();
-    let tokens: Vec<u32> = (0..12)
-        .map(|i| sampler.sample(&step(4096, i)).unwrap())
-        .collect();
-    assert_eq!(
-        tokens,
-        [
-            2798, 3686, 920, 3705, 2922, 2300, 529, 2537, 2314, 3617, 1320, 1340
-        ]
-    );
+    let tokens: Vec<u32> = (0..12).map(|i| sampler.sample(&step(4096, i)).unwrap()).collect();
+    assert_eq!(tokens, [2798, 3686, 920, 3705, 2922, 2300, 529, 2537, 2314, 3617, 1320, 1340]);
 }
 
 #[test]
@@ -114,18 +92,10 @@ fn replay_reset_and_clone_go_on_alike() {
     let first = run(&mut sampler, 0);
     let mut branch = sampler.clone();
     let second = run(&mut sampler, 40);
-    assert_eq!(
-        run(&mut branch, 40),
-        second,
-        "a clone goes on as the original"
-    );
+    assert_eq!(run(&mut branch, 40), second, "a clone goes on as the original");
     sampler.reset();
     assert_eq!(run(&mut sampler, 0), first, "a reset starts again");
-    assert_eq!(
-        run(&mut Sampler::new(&options, 500).unwrap(), 0),
-        first,
-        "a seed replays"
-    );
+    assert_eq!(run(&mut Sampler::new(&options, 500).unwrap(), 0), first, "a seed replays");
     let other = run(&mut Sampler::new(&options.seed(Some(4)), 500).unwrap(), 0);
     assert_ne!(other, first, "another seed, another text");
 }
@@ -134,17 +104,13 @@ fn replay_reset_and_clone_go_on_alike() {
 fn a_random_seed_can_be_asked_for_and_replays() {
     let options = SamplerOptions::default().temperature(3.0);
     let mut sampler = Sampler::new(&options, 300).unwrap();
-    let draw = |s: &mut Sampler| {
-        (0..20)
-            .map(|i| s.sample(&step(300, i)).unwrap())
-            .collect::<Vec<_>>()
-    };
+    let draw =
+        |s: &mut Sampler| (0..20).map(|i| s.sample(&step(300, i)).unwrap()).collect::<Vec<_>>();
     let tokens = draw(&mut sampler);
     let mut again = Sampler::new(&options.seed(Some(sampler.seed())), 300).unwrap();
     assert_eq!(draw(&mut again), tokens);
-    let seeds: std::collections::HashSet<u64> = (0..4)
-        .map(|_| Sampler::new(&SamplerOptions::default(), 1).unwrap().seed())
-        .collect();
+    let seeds: std::collections::HashSet<u64> =
+        (0..4).map(|_| Sampler::new(&SamplerOptions::default(), 1).unwrap().seed()).collect();
     assert!(seeds.len() > 1, "random seeds differ");
 }
 
@@ -153,53 +119,29 @@ fn the_order_is_the_one_asked_for() {
     // Top-p before temperature sees the sharp distribution, after it the flat one.
     let logits: Vec<f32> = [0.8f32, 0.1, 0.06, 0.04].iter().map(|p| p.ln()).collect();
     let kept = |order: &str| {
-        let options = plain()
-            .samplers(order.parse().unwrap())
-            .top_p(0.85)
-            .temperature(100.0);
+        let options = plain().samplers(order.parse().unwrap()).top_p(0.85).temperature(100.0);
         let mut sampler = Sampler::new(&options, 4).unwrap();
         sampler.sample(&logits).unwrap();
-        (
-            sampler.candidates().len(),
-            sampler.chain().collect::<Vec<_>>().join(";"),
-        )
+        (sampler.candidates().len(), sampler.chain().collect::<Vec<_>>().join(";"))
     };
-    assert_eq!(
-        kept("top-p;temperature"),
-        (2, "top-p;temperature".to_owned())
-    );
-    assert_eq!(
-        kept("temperature;top-p"),
-        (4, "temperature;top-p".to_owned())
-    );
-    assert_eq!(
-        kept("top-p"),
-        (2, "top-p".to_owned()),
-        "what the order leaves out does not run"
-    );
+    assert_eq!(kept("top-p;temperature"), (2, "top-p;temperature".to_owned()));
+    assert_eq!(kept("temperature;top-p"), (4, "temperature;top-p".to_owned()));
+    assert_eq!(kept("top-p"), (2, "top-p".to_owned()), "what the order leaves out does not run");
 }
 
 #[test]
 fn the_default_chain_is_the_documented_one() {
     let sampler = Sampler::new(&SamplerOptions::default(), 1000).unwrap();
-    assert_eq!(
-        sampler.chain().collect::<Vec<_>>(),
-        ["top-k", "top-p", "min-p", "temperature"]
-    );
+    assert_eq!(sampler.chain().collect::<Vec<_>>(), ["top-k", "top-p", "min-p", "temperature"]);
     let mirostat = SamplerOptions::default().mirostat(2).repeat_penalty(1.1);
     let sampler = Sampler::new(&mirostat, 1000).unwrap();
-    assert_eq!(
-        sampler.chain().collect::<Vec<_>>(),
-        ["penalties", "temperature", "mirostat"]
-    );
+    assert_eq!(sampler.chain().collect::<Vec<_>>(), ["penalties", "temperature", "mirostat"]);
 }
 
 #[test]
 fn greedy_takes_the_best_whatever_the_seed() {
     let logits = step(3000, 5);
-    let best = (0..3000)
-        .max_by(|&a, &b| logits[a].total_cmp(&logits[b]))
-        .unwrap() as u32;
+    let best = (0..3000).max_by(|&a, &b| logits[a].total_cmp(&logits[b])).unwrap() as u32;
     for seed in 0..20 {
         let mut sampler = Sampler::new(&SamplerOptions::greedy().seed(Some(seed)), 3000).unwrap();
         assert_eq!(sampler.sample(&logits).unwrap(), best);
@@ -209,12 +151,7 @@ fn greedy_takes_the_best_whatever_the_seed() {
 #[test]
 fn logits_that_are_no_distribution_are_errors_that_name_the_token() {
     let mut sampler = Sampler::new(&SamplerOptions::default(), 200).unwrap();
-    for (value, at) in [
-        (f32::NAN, 0),
-        (-f32::NAN, 199),
-        (f32::INFINITY, 63),
-        (f32::NAN, 192),
-    ] {
+    for (value, at) in [(f32::NAN, 0), (-f32::NAN, 199), (f32::INFINITY, 63), (f32::NAN, 192)] {
         let mut logits = step(200, 1);
         logits[at] = value;
         let error = sampler.sample(&logits).unwrap_err();
@@ -224,41 +161,18 @@ fn logits_that_are_no_distribution_are_errors_that_name_the_token() {
         );
     }
     let error = sampler.sample(&[f32::NEG_INFINITY; 200]).unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "no token can be drawn: all logits are -inf after the model"
-    );
+    assert_eq!(error.to_string(), "no token can be drawn: all logits are -inf after the model");
     let error = sampler.sample(&[0.0; 199]).unwrap_err();
-    assert_eq!(
-        error,
-        SampleError::Logits {
-            found: 199,
-            n_vocab: 200
-        }
-    );
-    assert!(
-        sampler.sample(&step(200, 1)).is_ok(),
-        "an error leaves the sampler as it was"
-    );
+    assert_eq!(error, SampleError::Logits { found: 199, n_vocab: 200 });
+    assert!(sampler.sample(&step(200, 1)).is_ok(), "an error leaves the sampler as it was");
 }
 
 #[test]
 fn bans_that_leave_nothing_are_named() {
-    let ban = |token| TokenBias {
-        token,
-        bias: f32::NEG_INFINITY,
-    };
+    let ban = |token| TokenBias { token, bias: f32::NEG_INFINITY };
     let options = SamplerOptions::default().logit_bias(vec![ban(0), ban(1)]);
-    let error = Sampler::new(&options, 2)
-        .unwrap()
-        .sample(&[1.0, 2.0])
-        .unwrap_err();
-    assert_eq!(
-        error,
-        SampleError::NoCandidates {
-            after: "logit-bias"
-        }
-    );
+    let error = Sampler::new(&options, 2).unwrap().sample(&[1.0, 2.0]).unwrap_err();
+    assert_eq!(error, SampleError::NoCandidates { after: "logit-bias" });
 }
 
 #[test]
@@ -271,14 +185,9 @@ fn padding_is_never_drawn_even_when_it_is_no_number() {
 
 #[test]
 fn options_survive_json_and_refuse_unknown_fields() {
-    let options = SamplerOptions::default()
-        .seed(Some(u64::MAX))
-        .samplers("min-p".parse().unwrap());
+    let options = SamplerOptions::default().seed(Some(u64::MAX)).samplers("min-p".parse().unwrap());
     let json = serde_json::to_string(&options).unwrap();
-    assert_eq!(
-        serde_json::from_str::<SamplerOptions>(&json).unwrap(),
-        options
-    );
+    assert_eq!(serde_json::from_str::<SamplerOptions>(&json).unwrap(), options);
     let partial: SamplerOptions = serde_json::from_str(r#"{"top_k": 3}"#).unwrap();
     assert_eq!(partial, SamplerOptions::default().top_k(3));
     assert!(serde_json::from_str::<SamplerOptions>(r#"{"topk": 3}"#).is_err());
@@ -302,50 +211,22 @@ fn the_constructor_refuses_what_the_table_refuses() {
         SamplerOptions::default().dry_allowed_length(0),
         SamplerOptions::default().dry_sequence_breakers(vec![String::new()]),
         SamplerOptions::default().dry_breaker_tokens(vec![vec![]]),
-        SamplerOptions::default().logit_bias(vec![TokenBias {
-            token: 0,
-            bias: f32::NAN,
-        }]),
+        SamplerOptions::default().logit_bias(vec![TokenBias { token: 0, bias: f32::NAN }]),
     ];
     for options in broken {
         let error = Sampler::new(&options, 10).err().map(|e| e.to_string());
-        assert!(
-            error.as_ref().is_some_and(|e| e.contains("found ")),
-            "{options:?}: {error:?}"
-        );
+        assert!(error.as_ref().is_some_and(|e| e.contains("found ")), "{options:?}: {error:?}");
     }
     assert!(Sampler::new(&SamplerOptions::default(), 0).is_err());
 }
 
 /// Any legal options whose samplers are all on.
 fn any_options() -> impl Strategy<Value = SamplerOptions> {
-    let shape = (
-        0.0f32..3.0,
-        1u32..200,
-        0.0f32..1.0,
-        0.0f32..1.0,
-        0.0f32..1.0,
-    );
-    let edits = (
-        0.0f32..1.0,
-        0.0f32..1.0,
-        0.1f32..3.0,
-        -2.0f32..2.0,
-        0.0f32..3.0,
-    );
-    let known = [
-        "penalties",
-        "dry",
-        "top-k",
-        "typical",
-        "top-p",
-        "min-p",
-        "xtc",
-        "temperature",
-    ];
-    let order = Just(known.to_vec())
-        .prop_shuffle()
-        .prop_map(|names| names.join(";").parse().unwrap());
+    let shape = (0.0f32..3.0, 1u32..200, 0.0f32..1.0, 0.0f32..1.0, 0.0f32..1.0);
+    let edits = (0.0f32..1.0, 0.0f32..1.0, 0.1f32..3.0, -2.0f32..2.0, 0.0f32..3.0);
+    let known = ["penalties", "dry", "top-k", "typical", "top-p", "min-p", "xtc", "temperature"];
+    let order =
+        Just(known.to_vec()).prop_shuffle().prop_map(|names| names.join(";").parse().unwrap());
     (shape, edits, order, prop::bool::ANY, any::<u64>()).prop_map(
         |(shape, edits, order, mirostat, seed)| {
             let (t, k, p, min_p, typical) = shape;

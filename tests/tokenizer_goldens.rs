@@ -8,12 +8,16 @@
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use formats::{Access, Gguf, GgufWriter, Value};
+use formats::{Access, Gguf, GgufWriter, Strings, Value};
 use pumice::text::tokenizer::{Detokenizer, Show, Special, Tokenizer, tidy_spaces};
 use serde_json::Value as Json;
 
 /// Kinds that are supported.
 const KINDS: [&str; 3] = ["gpt2", "llama", "gemma4"];
+
+fn data() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/tokenizer")
+}
 
 fn folder(variable: &str) -> Option<PathBuf> {
     let folder = std::env::var_os(variable).map(PathBuf::from).filter(|f| f.is_dir());
@@ -237,6 +241,33 @@ fn check_file(path: &Path, models: Option<&Path>) {
     let mut report = Report::default();
     check_vocabulary(&golden, &tokenizer, &mut report);
     report.finish(&name, 500);
+}
+
+#[test]
+fn the_small_vocabulary() {
+    check_file(&data().join("llama-spm.json"), None);
+}
+
+#[test]
+fn every_pre_tokenizer_on_the_small_set() {
+    let mut report = Report::default();
+    for (pattern, cases) in read_json(&data().join("splits.json")).as_object().unwrap() {
+        let mut writer = GgufWriter::new();
+        writer.set("tokenizer.ggml.model", "gpt2");
+        writer.set("tokenizer.ggml.pre", cases["pre"].as_str().unwrap());
+        writer.set("tokenizer.ggml.tokens", Strings::from_iter(["a"]));
+        writer.set("tokenizer.ggml.merges", Strings::from_iter([""; 0]));
+        let file = Gguf::from_bytes(writer.to_bytes()).unwrap();
+        let tokenizer = Tokenizer::from_gguf(&file).unwrap();
+        for splits in cases["splits"].as_array().unwrap() {
+            let splits: Vec<_> =
+                splits.as_array().unwrap().iter().map(|s| s.as_str().unwrap()).collect();
+            let text = splits.concat();
+            let ours = tokenizer.pieces(&text);
+            report.check(ours == splits, || format!("{pattern}: {ours:?}, expected {splits:?}"));
+        }
+    }
+    report.finish("pieces", 1500);
 }
 
 #[test]

@@ -37,12 +37,7 @@ macro_rules! numbers {
 impl<'a> Cursor<'a> {
     /// A cursor at the start of `bytes`.
     pub(crate) fn new(bytes: &'a [u8], endian: Endian) -> Self {
-        Self {
-            bytes,
-            at: 0,
-            endian,
-            place: Place::Header,
-        }
+        Self { bytes, at: 0, endian, place: Place::Header }
     }
 
     /// Bytes consumed so far.
@@ -75,13 +70,7 @@ impl<'a> Cursor<'a> {
     #[cold]
     fn truncated(&self, need: u64, item: &'static str) -> Error {
         let (place, at, have) = (self.place.to_owned(), self.at(), self.remaining());
-        Error::Truncated {
-            place,
-            item,
-            at,
-            need,
-            have,
-        }
+        Error::Truncated { place, item, at, need, have }
     }
 
     #[inline]
@@ -115,14 +104,7 @@ impl<'a> Cursor<'a> {
         let fits = have / min_bytes;
         if found > fits {
             let place = self.place.to_owned();
-            return Err(Error::CountTooLarge {
-                place,
-                item,
-                at,
-                found,
-                fits,
-                have,
-            });
+            return Err(Error::CountTooLarge { place, item, at, found, fits, have });
         }
         self.check_cap(item, at, found, cap)?;
         Ok(found)
@@ -139,13 +121,7 @@ impl<'a> Cursor<'a> {
         if found <= cap {
             return Ok(());
         }
-        Err(Error::OverCap {
-            place: self.place.to_owned(),
-            item,
-            at,
-            found,
-            cap,
-        })
+        Err(Error::OverCap { place: self.place.to_owned(), item, at, found, cap })
     }
 
     /// Reads a u64 length and that many bytes of UTF-8.
@@ -160,13 +136,7 @@ impl<'a> Cursor<'a> {
         std::str::from_utf8(bytes).map_err(|error| {
             let bad = error.valid_up_to();
             let (place, bad_at) = (self.place.to_owned(), at + bad as u64);
-            Error::NotUtf8 {
-                place,
-                item,
-                at,
-                bad_at,
-                found: bytes[bad],
-            }
+            Error::NotUtf8 { place, item, at, bad_at, found: bytes[bad] }
         })
     }
 }
@@ -180,13 +150,7 @@ mod tests {
         let mut cursor = Cursor::new(&[1, 2, 3, 4, 5], Endian::Little);
         assert_eq!(cursor.u16("x").unwrap(), 0x0201);
         match cursor.u32("the number").unwrap_err() {
-            Error::Truncated {
-                item: "the number",
-                at: 2,
-                need: 4,
-                have: 3,
-                ..
-            } => {}
+            Error::Truncated { item: "the number", at: 2, need: 4, have: 3, .. } => {}
             other => panic!("{other}"),
         }
         assert!(cursor.take(u64::MAX, "x").is_err());
@@ -199,10 +163,7 @@ mod tests {
     fn bytes_are_ordered_as_the_file_says() {
         let bytes = [0, 0, 0, 7];
         assert_eq!(Cursor::new(&bytes, Endian::Big).u32("x").unwrap(), 7);
-        assert_eq!(
-            Cursor::new(&bytes, Endian::Little).u32("x").unwrap(),
-            7 << 24
-        );
+        assert_eq!(Cursor::new(&bytes, Endian::Little).u32("x").unwrap(), 7 << 24);
     }
 
     #[test]

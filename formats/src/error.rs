@@ -226,10 +226,7 @@ pub enum Error {
         found: u8,
     },
     /// Two metadata entries with one key.
-    #[error(
-        "key {} occurs twice, at bytes {first_at} and {at}, expected once",
-        shown(key)
-    )]
+    #[error("key {} occurs twice, at bytes {first_at} and {at}, expected once", shown(key))]
     DuplicateKey {
         /// The key.
         key: String,
@@ -239,10 +236,7 @@ pub enum Error {
         at: u64,
     },
     /// Two tensors with one name.
-    #[error(
-        "tensor {} occurs twice, at bytes {first_at} and {at}, expected once",
-        shown(tensor)
-    )]
+    #[error("tensor {} occurs twice, at bytes {first_at} and {at}, expected once", shown(tensor))]
     DuplicateTensor {
         /// The name.
         tensor: String,
@@ -263,10 +257,7 @@ pub enum Error {
         found: String,
     },
     /// A dimension of a tensor is 0.
-    #[error(
-        "tensor {}: dimension {index} at byte {at} is 0, expected at least 1",
-        shown(tensor)
-    )]
+    #[error("tensor {}: dimension {index} at byte {at} is 0, expected at least 1", shown(tensor))]
     ZeroDim {
         /// The tensor.
         tensor: String,
@@ -451,10 +442,7 @@ pub enum Error {
 impl Error {
     /// This error with the file it is about.
     pub(crate) fn in_file(self, path: &Path) -> Self {
-        Error::InFile {
-            path: path.to_owned(),
-            error: Box::new(self),
-        }
+        Error::InFile { path: path.to_owned(), error: Box::new(self) }
     }
 
     /// The error itself, without the file around it.

@@ -37,20 +37,12 @@ pub(crate) struct Bytes {
 pub(crate) fn open_regular(path: &Path) -> Result<(File, u64), Error> {
     let found = std::fs::metadata(path).map_err(|source| match source.kind() {
         io::ErrorKind::NotFound => Error::FileMissing,
-        _ => Error::Io {
-            doing: "look at the file",
-            source,
-        },
+        _ => Error::Io { doing: "look at the file", source },
     })?;
     if !found.is_file() {
-        return Err(Error::NotAFile {
-            found: kind_of(&found),
-        });
+        return Err(Error::NotAFile { found: kind_of(&found) });
     }
-    let file = File::open(path).map_err(|source| Error::Io {
-        doing: "open the file",
-        source,
-    })?;
+    let file = File::open(path).map_err(|source| Error::Io { doing: "open the file", source })?;
     let len = file_len(&file)?;
     Ok((file, len))
 }
@@ -58,10 +50,7 @@ pub(crate) fn open_regular(path: &Path) -> Result<(File, u64), Error> {
 fn file_len(file: &File) -> Result<u64, Error> {
     match file.metadata() {
         Ok(metadata) => Ok(metadata.len()),
-        Err(source) => Err(Error::Io {
-            doing: "ask for the length of the file",
-            source,
-        }),
+        Err(source) => Err(Error::Io { doing: "ask for the length of the file", source }),
     }
 }
 
@@ -82,11 +71,7 @@ fn kind_of(found: &FileMetadata) -> &'static str {
 
 #[cfg(not(unix))]
 fn kind_of(found: &FileMetadata) -> &'static str {
-    if found.is_dir() {
-        "a directory"
-    } else {
-        "a device"
-    }
+    if found.is_dir() { "a directory" } else { "a device" }
 }
 
 fn too_long(len: u64) -> Error {
@@ -94,10 +79,7 @@ fn too_long(len: u64) -> Error {
         io::ErrorKind::OutOfMemory,
         format!("{len} bytes are more than this machine can address"),
     );
-    Error::Io {
-        doing: "map the file",
-        source,
-    }
+    Error::Io { doing: "map the file", source }
 }
 
 impl Bytes {
@@ -110,19 +92,10 @@ impl Bytes {
         // values, not wild reads, are the result), and one that shortens it makes reads beyond the
         // new end raise SIGBUS, which `check_len` keeps to a short window. `Gguf` documents this.
         let map = unsafe { memmap2::MmapOptions::new().len(len).map(file) };
-        let map = map.map_err(|source| Error::Io {
-            doing: "map the file",
-            source,
-        })?;
-        let file = file.try_clone().map_err(|source| Error::Io {
-            doing: "keep the file open",
-            source,
-        })?;
-        Ok(Self {
-            map,
-            len,
-            file: Some(file),
-        })
+        let map = map.map_err(|source| Error::Io { doing: "map the file", source })?;
+        let file =
+            file.try_clone().map_err(|source| Error::Io { doing: "keep the file open", source })?;
+        Ok(Self { map, len, file: Some(file) })
     }
 
     /// Reads `len` bytes of `file`, from where it stands, into memory.
@@ -132,18 +105,12 @@ impl Bytes {
         while done < size {
             match file.read(&mut map[done..size]) {
                 Ok(0) => {
-                    return Err(Error::FileShrank {
-                        expected: len,
-                        found: done as u64,
-                    });
+                    return Err(Error::FileShrank { expected: len, found: done as u64 });
                 }
                 Ok(n) => done += n,
                 Err(source) if source.kind() == io::ErrorKind::Interrupted => {}
                 Err(source) => {
-                    return Err(Error::Io {
-                        doing: "read the file",
-                        source,
-                    });
+                    return Err(Error::Io { doing: "read the file", source });
                 }
             }
         }
@@ -159,15 +126,8 @@ impl Bytes {
 
     fn owned(map: MmapMut, len: usize) -> Result<Self, Error> {
         let map = map.make_read_only();
-        let map = map.map_err(|source| Error::Io {
-            doing: "protect the memory",
-            source,
-        })?;
-        Ok(Self {
-            map,
-            len,
-            file: None,
-        })
+        let map = map.map_err(|source| Error::Io { doing: "protect the memory", source })?;
+        Ok(Self { map, len, file: None })
     }
 
     pub(crate) fn as_slice(&self) -> &[u8] {
@@ -207,10 +167,7 @@ impl Bytes {
     /// Pins the bytes in memory: not offered here.
     #[cfg(not(unix))]
     pub(crate) fn lock(&self) -> io::Result<()> {
-        Err(io::Error::new(
-            io::ErrorKind::Unsupported,
-            "locking memory needs a Unix system",
-        ))
+        Err(io::Error::new(io::ErrorKind::Unsupported, "locking memory needs a Unix system"))
     }
 
     /// Asks the system to bring the bytes in soon; a hint, which systems without it ignore.
@@ -229,10 +186,7 @@ impl Bytes {
 /// Zeroed memory of at least `len` bytes, at least one (an empty map is refused by some systems).
 fn anonymous(len: usize) -> Result<MmapMut, Error> {
     let map = MmapMut::map_anon(len.max(1));
-    let map = map.map_err(|source| Error::Io {
-        doing: "allocate memory for the file",
-        source,
-    })?;
+    let map = map.map_err(|source| Error::Io { doing: "allocate memory for the file", source })?;
     // Weights are read front to back again and again: large pages save look-ups in page tables.
     // Only a hint, so a refusal does not matter.
     #[cfg(target_os = "linux")]
@@ -275,11 +229,7 @@ mod tests {
     }
 
     fn slow(fails: bool) -> Slow {
-        Slow {
-            bytes: vec![1, 2, 3],
-            interrupted: false,
-            fails,
-        }
+        Slow { bytes: vec![1, 2, 3], interrupted: false, fails }
     }
 
     #[test]
@@ -292,23 +242,9 @@ mod tests {
     #[test]
     fn reads_that_end_early_or_fail_are_errors() {
         let error = Bytes::read(slow(false), 4).err().unwrap();
-        assert!(
-            matches!(
-                error,
-                Error::FileShrank {
-                    expected: 4,
-                    found: 3
-                }
-            ),
-            "{error:?}"
-        );
+        assert!(matches!(error, Error::FileShrank { expected: 4, found: 3 }), "{error:?}");
         let error = Bytes::read(slow(true), 4).err().unwrap();
-        assert!(
-            error
-                .to_string()
-                .contains("cannot read the file: the disk is gone"),
-            "{error}"
-        );
+        assert!(error.to_string().contains("cannot read the file: the disk is gone"), "{error}");
     }
 
     #[test]

@@ -9,45 +9,21 @@ const PREFIXES: &[(&[u8], &str)] = &[
         b"version https://git-lfs",
         "a git-lfs pointer: the repository was cloned without its large files (git lfs pull gets them)",
     ),
-    (
-        b"PK\x03\x04",
-        "a zip archive, such as a PyTorch checkpoint (.bin, .pt): convert it to GGUF",
-    ),
-    (
-        b"\x80\x02",
-        "a Python pickle, such as an old PyTorch checkpoint: convert it to GGUF",
-    ),
+    (b"PK\x03\x04", "a zip archive, such as a PyTorch checkpoint (.bin, .pt): convert it to GGUF"),
+    (b"\x80\x02", "a Python pickle, such as an old PyTorch checkpoint: convert it to GGUF"),
     (b"\x80\x03", "a Python pickle: convert it to GGUF"),
     (b"\x80\x04", "a Python pickle: convert it to GGUF"),
     (b"\x80\x05", "a Python pickle: convert it to GGUF"),
-    (
-        b"lmgg",
-        "a GGML file from before GGUF (2023): convert the original model again",
-    ),
-    (
-        b"fmgg",
-        "a GGML file from before GGUF (2023): convert the original model again",
-    ),
-    (
-        b"tjgg",
-        "a GGML file from before GGUF (2023): convert the original model again",
-    ),
-    (
-        b"algg",
-        "a GGML adapter from before GGUF (2023): convert the original adapter again",
-    ),
+    (b"lmgg", "a GGML file from before GGUF (2023): convert the original model again"),
+    (b"fmgg", "a GGML file from before GGUF (2023): convert the original model again"),
+    (b"tjgg", "a GGML file from before GGUF (2023): convert the original model again"),
+    (b"algg", "a GGML adapter from before GGUF (2023): convert the original adapter again"),
     (b"FUGG", "a GGUF file with the bytes of its words swapped"),
     (b"\x1f\x8b", "gzip-compressed data: decompress it first"),
-    (
-        b"\x28\xb5\x2f\xfd",
-        "zstd-compressed data: decompress it first",
-    ),
+    (b"\x28\xb5\x2f\xfd", "zstd-compressed data: decompress it first"),
     (b"\xfd7zXZ\x00", "xz-compressed data: decompress it first"),
     (b"7z\xbc\xaf\x27\x1c", "a 7z archive: unpack it first"),
-    (
-        b"\x89HDF",
-        "an HDF5 file, such as a Keras model: convert it to GGUF",
-    ),
+    (b"\x89HDF", "an HDF5 file, such as a Keras model: convert it to GGUF"),
     (b"\x93NUMPY", "a NumPy array"),
     (b"\x7fELF", "a program"),
     (b"MZ", "a Windows program"),
@@ -120,10 +96,7 @@ mod tests {
         let mut tar = vec![b'a'; 512];
         tar[257..262].copy_from_slice(b"ustar");
         let cases: [(&[u8], &str); 14] = [
-            (
-                b"version https://git-lfs.example/spec/v1\noid sha256:00",
-                "git-lfs pointer",
-            ),
+            (b"version https://git-lfs.example/spec/v1\noid sha256:00", "git-lfs pointer"),
             (b"PK\x03\x04rest", "zip archive"),
             (b"\x80\x02}q", "pickle"),
             (b"tjgg\x03\0\0\0", "GGML"),

@@ -127,10 +127,7 @@ impl TensorType {
     /// The type with this id, or why there is none.
     pub fn from_id(id: u32) -> Result<Self, TypeError> {
         let named = |table: &[(u32, &'static str)]| {
-            table
-                .iter()
-                .find(|(known, _)| *known == id)
-                .map(|(_, name)| *name)
+            table.iter().find(|(known, _)| *known == id).map(|(_, name)| *name)
         };
         if let Some(ty) = Self::from_known_id(id) {
             Ok(ty)
@@ -183,13 +180,7 @@ impl FromStr for TensorType {
     /// Finds a type by its [`TensorType::name`], in any case.
     fn from_str(s: &str) -> Result<Self, UnknownTypeName> {
         let same = |ty: &&TensorType| ty.name().eq_ignore_ascii_case(s);
-        Self::ALL
-            .iter()
-            .find(same)
-            .copied()
-            .ok_or_else(|| UnknownTypeName {
-                found: s.to_owned(),
-            })
+        Self::ALL.iter().find(same).copied().ok_or_else(|| UnknownTypeName { found: s.to_owned() })
     }
 }
 
@@ -216,10 +207,7 @@ mod tests {
             assert!(error.to_string().contains(name) && error.to_string().contains("removed"));
         }
         for (id, name) in ACTIVATIONS {
-            assert_eq!(
-                TensorType::from_id(id),
-                Err(TypeError::NotStored { id, name })
-            );
+            assert_eq!(TensorType::from_id(id), Err(TypeError::NotStored { id, name }));
         }
         for id in [43, 1000, u32::MAX] {
             assert_eq!(TensorType::from_id(id), Err(TypeError::Unknown { id }));

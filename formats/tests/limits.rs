@@ -44,10 +44,7 @@ fn child() {
 /// Peak resident memory of this process.
 fn peak_kib() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))
-        .unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
     line.trim().trim_end_matches(" kB").parse().unwrap()
 }
 
@@ -60,20 +57,13 @@ fn cost_of(path: &Path) -> Cost {
         .unwrap();
     let output = String::from_utf8(child.stdout).unwrap();
     assert!(child.status.success(), "{}: {output}", path.display());
-    let numbers = |name| {
-        output
-            .lines()
-            .filter_map(move |line| line.split_once(name)?.1.parse().ok())
-    };
+    let numbers =
+        |name| output.lines().filter_map(move |line| line.split_once(name)?.1.parse().ok());
     let times: Vec<u64> = numbers("time_us ").collect();
     assert_eq!(times.len(), 2, "{output}");
     let time = Duration::from_micros(times.into_iter().max().unwrap());
     let peak_kib = numbers("peak_kib ").next().unwrap();
-    Cost {
-        time,
-        peak_kib,
-        output,
-    }
+    Cost { time, peak_kib, output }
 }
 
 /// Opens the file; returns what the child process wrote.
@@ -85,11 +75,7 @@ fn check(name: &str, path: &Path) -> String {
     }
     println!("{name}: {:?}, {} KiB", cost.time, cost.peak_kib);
     assert!(cost.time < TIME_MAX, "{name}: {:?}", cost.time);
-    assert!(
-        cost.peak_kib < MEMORY_MAX_KIB,
-        "{name}: {} KiB",
-        cost.peak_kib
-    );
+    assert!(cost.peak_kib < MEMORY_MAX_KIB, "{name}: {} KiB", cost.peak_kib);
     cost.output
 }
 
@@ -104,10 +90,7 @@ fn no_wrong_file_costs_time_or_memory() {
         let case = case();
         std::fs::write(&path, case.bytes).unwrap();
         let output = check(name, &path);
-        assert!(
-            case.says.iter().all(|part| output.contains(part)),
-            "{name}: {output}"
-        );
+        assert!(case.says.iter().all(|part| output.contains(part)), "{name}: {output}");
     }
 }
 
@@ -119,12 +102,7 @@ fn no_wrong_giant_costs_time_or_memory() {
         return;
     }
     let header = |n_tensors: u64, n_keys: u64| {
-        [
-            &b"GGUF\x03\0\0\0"[..],
-            &n_tensors.to_le_bytes(),
-            &n_keys.to_le_bytes(),
-        ]
-        .concat()
+        [&b"GGUF\x03\0\0\0"[..], &n_tensors.to_le_bytes(), &n_keys.to_le_bytes()].concat()
     };
     // The first of two entries: a key "k" and its type. The second key is empty, which is an error.
     let key = |ty: u32| {
@@ -141,14 +119,8 @@ fn no_wrong_giant_costs_time_or_memory() {
     let keys = names(1 << 16).flat_map(|name| [&long(name)[..], &[0; 5]].concat());
     let tensors = names(1 << 16).flat_map(|name| [&long(name)[..], &[0; 16]].concat());
     let giants = [
-        (
-            "as many keys as possible",
-            header(0, 1 << 16).into_iter().chain(keys).collect(),
-        ),
-        (
-            "as many tensors as possible",
-            header(1 << 16, 0).into_iter().chain(tensors).collect(),
-        ),
+        ("as many keys as possible", header(0, 1 << 16).into_iter().chain(keys).collect()),
+        ("as many tensors as possible", header(1 << 16, 0).into_iter().chain(tensors).collect()),
         ("zeros", vec![]),
         ("tensors", header(1 << 16, 0)),
         ("tensors over cap", header(1 << 24, 0)),
@@ -161,10 +133,7 @@ fn no_wrong_giant_costs_time_or_memory() {
         ("empty strings", array(8, 1 << 18)),
         ("arrays in an array", array(9, 1 << 16)),
         ("numbers", array(12, 1 << 26)),
-        (
-            "string",
-            [&key(8)[..], &(1u64 << 29).to_le_bytes()].concat(),
-        ),
+        ("string", [&key(8)[..], &(1u64 << 29).to_le_bytes()].concat()),
     ];
     let folder = tempfile::tempdir().unwrap();
     for (name, start) in giants {

@@ -15,20 +15,14 @@ fn check(name: &str, case: Case) {
     assert!((case.is)(&error), "{name}: {error:?}");
     let message = error.to_string();
     for part in case.says {
-        assert!(
-            message.contains(part),
-            "{name}: {part:?} is not in {message:?}"
-        );
+        assert!(message.contains(part), "{name}: {part:?} is not in {message:?}");
     }
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), &case.bytes).unwrap();
     for access in [Access::Mmap, Access::Read] {
         let error = Gguf::open(file.path(), access).expect_err(name);
         assert!((case.is)(error.root()), "{name}: {error:?}");
-        assert_eq!(
-            error.to_string(),
-            format!("{}: {message}", file.path().display())
-        );
+        assert_eq!(error.to_string(), format!("{}: {message}", file.path().display()));
     }
 }
 
@@ -71,9 +65,8 @@ tests! { tensors:
 #[test]
 fn no_two_classes_share_a_message() {
     let cases = || cases::metadata::CASES.iter().chain(cases::tensors::CASES);
-    let messages: HashSet<String> = cases()
-        .map(|(_, case)| Gguf::from_bytes(case().bytes).unwrap_err().to_string())
-        .collect();
+    let messages: HashSet<String> =
+        cases().map(|(_, case)| Gguf::from_bytes(case().bytes).unwrap_err().to_string()).collect();
     // Version 1 is refused in the same words in either byte order.
     assert_eq!(messages.len(), cases().count() - 1);
 }
@@ -87,9 +80,9 @@ fn truncation_at_every_byte_is_an_error() {
             let expected = match &error {
                 Error::EmptyFile => len == 0,
                 Error::Truncated { at, need, have, .. } => at + have == len as u64 && need > have,
-                Error::CountTooLarge {
-                    found, fits, have, ..
-                } => found > fits && *have < len as u64,
+                Error::CountTooLarge { found, fits, have, .. } => {
+                    found > fits && *have < len as u64
+                }
                 Error::OutsideFile { file_bytes, .. } => *file_bytes == len as u64,
                 _ => false,
             };
@@ -112,37 +105,20 @@ fn what_is_no_model_file_is_named() {
         (b"PK\x03\x04........", "zip archive"),
         (b"\x80\x02ctorch", "pickle"),
         (b"<!DOCTYPE html>\n<html>", "web page"),
-        (
-            b"version https://git-lfs.example.org/spec/v1\noid sha256:0\n",
-            "git-lfs pointer",
-        ),
+        (b"version https://git-lfs.example.org/spec/v1\noid sha256:0\n", "git-lfs pointer"),
         (b"x", "text"),
     ];
     for (content, kind) in cases {
         let error = open("model.gguf", content);
         assert!(matches!(error.root(), Error::NotGguf { magic, .. } if content.starts_with(magic)));
         let message = error.to_string();
-        assert!(
-            message.contains(kind) && message.contains("model.gguf"),
-            "{message}"
-        );
+        assert!(message.contains(kind) && message.contains("model.gguf"), "{message}");
     }
     let missing = Gguf::open(&folder.path().join("none"), Access::Mmap).unwrap_err();
     assert!(matches!(missing.root(), Error::FileMissing), "{missing:?}");
-    assert!(
-        missing.to_string().ends_with("none: no such file"),
-        "{missing}"
-    );
+    assert!(missing.to_string().ends_with("none: no such file"), "{missing}");
     let directory = Gguf::open(folder.path(), Access::Read).unwrap_err();
-    assert!(
-        matches!(
-            directory.root(),
-            Error::NotAFile {
-                found: "a directory"
-            }
-        ),
-        "{directory:?}"
-    );
+    assert!(matches!(directory.root(), Error::NotAFile { found: "a directory" }), "{directory:?}");
 }
 
 /// Opening a pipe that nobody writes to would wait for ever.
@@ -151,30 +127,13 @@ fn what_is_no_model_file_is_named() {
 fn pipes_and_devices_are_refused_without_waiting() {
     let folder = tempfile::tempdir().unwrap();
     let pipe = folder.path().join("pipe");
-    let made = std::process::Command::new("mkfifo")
-        .arg(&pipe)
-        .status()
-        .unwrap();
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status().unwrap();
     assert!(made.success());
     let error = Gguf::open(&pipe, Access::Mmap).unwrap_err();
-    assert!(
-        matches!(
-            error.root(),
-            Error::NotAFile {
-                found: "a named pipe"
-            }
-        ),
-        "{error:?}"
-    );
+    assert!(matches!(error.root(), Error::NotAFile { found: "a named pipe" }), "{error:?}");
     let error = Gguf::open(std::path::Path::new("/dev/null"), Access::Mmap).unwrap_err();
-    assert!(
-        matches!(error.root(), Error::NotAFile { found: "a device" }),
-        "{error:?}"
-    );
-    assert!(
-        error.to_string().contains("expected a regular file"),
-        "{error}"
-    );
+    assert!(matches!(error.root(), Error::NotAFile { found: "a device" }), "{error:?}");
+    assert!(error.to_string().contains("expected a regular file"), "{error}");
 }
 
 /// Windows does not let a mapped file be shortened.
@@ -182,36 +141,25 @@ fn pipes_and_devices_are_refused_without_waiting() {
 #[test]
 fn a_mapped_file_that_shrinks_is_found_out() {
     let file = tempfile::NamedTempFile::new().unwrap();
-    let bytes = GgufWriter::new()
-        .tensor("t", TensorType::F32, &[4096], vec![1; 16384])
-        .to_bytes();
+    let bytes = GgufWriter::new().tensor("t", TensorType::F32, &[4096], vec![1; 16384]).to_bytes();
     std::fs::write(file.path(), &bytes).unwrap();
     let mapped = Gguf::open(file.path(), Access::Mmap).unwrap();
     let read = Gguf::open(file.path(), Access::Read).unwrap();
     assert_eq!(mapped.data(&mapped.tensors()[0]).unwrap(), vec![1; 16384]);
     mapped.check_unchanged().unwrap();
     file.as_file().set_len(100).unwrap();
-    for error in [
-        mapped.data(&mapped.tensors()[0]).unwrap_err(),
-        mapped.check_unchanged().unwrap_err(),
-    ] {
+    for error in
+        [mapped.data(&mapped.tensors()[0]).unwrap_err(), mapped.check_unchanged().unwrap_err()]
+    {
         let expected = bytes.len() as u64;
         assert!(
             matches!(error.root(), Error::FileShrank { expected: e, found: 100 } if *e == expected),
             "{error:?}"
         );
-        assert!(
-            error
-                .to_string()
-                .contains("found 100 bytes, expected 16448"),
-            "{error}"
-        );
+        assert!(error.to_string().contains("found 100 bytes, expected 16448"), "{error}");
     }
     let error = mapped.into_memory().unwrap_err();
-    assert!(
-        matches!(error.root(), Error::FileShrank { found: 100, .. }),
-        "{error:?}"
-    );
+    assert!(matches!(error.root(), Error::FileShrank { found: 100, .. }), "{error:?}");
     // What was read into memory is out of reach of the change.
     assert_eq!(read.data(&read.tensors()[0]).unwrap(), vec![1; 16384]);
     read.check_unchanged().unwrap();
@@ -219,22 +167,14 @@ fn a_mapped_file_that_shrinks_is_found_out() {
 
 #[test]
 fn a_tensor_of_another_file_has_no_data_here() {
-    let long = GgufWriter::new()
-        .tensor("t", TensorType::F32, &[64], vec![0; 256])
-        .to_bytes();
+    let long = GgufWriter::new().tensor("t", TensorType::F32, &[64], vec![0; 256]).to_bytes();
     let long = Gguf::from_bytes(long).unwrap();
     let short = Gguf::from_bytes(sample().to_bytes()[..].to_vec()).unwrap();
     let mut foreign = long.tensors()[0].clone();
     foreign.offset = short.file_bytes() - 8;
-    assert!(matches!(
-        short.data(&foreign),
-        Err(Error::OutsideFile { .. })
-    ));
+    assert!(matches!(short.data(&foreign), Err(Error::OutsideFile { .. })));
     foreign.offset = u64::MAX;
-    assert!(matches!(
-        short.data(&foreign),
-        Err(Error::OutsideFile { .. })
-    ));
+    assert!(matches!(short.data(&foreign), Err(Error::OutsideFile { .. })));
 }
 
 /// The kernel's own settings are files of a kind that cannot be mapped, and shorter than they
@@ -248,19 +188,7 @@ fn a_file_that_cannot_be_mapped_can_be_read() {
         return;
     }
     let error = Gguf::open(path, Access::Mmap).unwrap_err();
-    assert!(
-        matches!(
-            error.root(),
-            Error::Io {
-                doing: "map the file",
-                ..
-            }
-        ),
-        "{error:?}"
-    );
+    assert!(matches!(error.root(), Error::Io { doing: "map the file", .. }), "{error:?}");
     let error = Gguf::open(path, Access::Read).unwrap_err();
-    assert!(
-        matches!(error.root(), Error::FileShrank { .. }),
-        "{error:?}"
-    );
+    assert!(matches!(error.root(), Error::FileShrank { .. }), "{error:?}");
 }

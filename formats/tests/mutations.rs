@@ -82,10 +82,7 @@ fn overwrite(bytes: &mut [u8], at: usize, with: &[u8]) {
 fn read_all(gguf: &Gguf) -> usize {
     let mut n_read = 0;
     for (key, value) in gguf.metadata().iter() {
-        assert_eq!(
-            gguf.metadata().get(key).map(Value::value_type),
-            Some(value.value_type())
-        );
+        assert_eq!(gguf.metadata().get(key).map(Value::value_type), Some(value.value_type()));
         let _ = (gguf.metadata().u32_per(key, 3), gguf.metadata().f32(key));
         n_read += value.describe().len();
         if let Value::Array(Array::String(strings)) = value {
@@ -121,15 +118,9 @@ fn damaged_files_are_opened_or_refused() {
         }
         assert!(start.elapsed() < TIME_MAX || slow, "hangs at mutation {i}");
     }
-    println!(
-        "{n_good} of {MUTATIONS} opened, {n_read} bytes, {:?}",
-        start.elapsed()
-    );
+    println!("{n_good} of {MUTATIONS} opened, {n_read} bytes, {:?}", start.elapsed());
     // Were every copy refused, or none, the damage would not test much.
-    assert!(
-        n_good > MUTATIONS / 100 && n_good < MUTATIONS / 2,
-        "{n_good} opened"
-    );
+    assert!(n_good > MUTATIONS / 100 && n_good < MUTATIONS / 2, "{n_good} opened");
     if !slow {
         check_memory();
     }
@@ -139,10 +130,7 @@ fn damaged_files_are_opened_or_refused() {
 #[cfg(target_os = "linux")]
 fn check_memory() {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))
-        .unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
     let peak_kib: u64 = line.trim().trim_end_matches(" kB").parse().unwrap();
     println!("peak {peak_kib} KiB");
     assert!(peak_kib < MEMORY_MAX_KIB, "{peak_kib} KiB");

@@ -47,10 +47,7 @@ fn check_tensors(gguf: &Gguf) {
         assert_eq!(data.len() as u64, tensor.n_bytes);
         let row = tensor.ty.row_bytes(tensor.cols() as usize).unwrap() as u64;
         assert_eq!(tensor.n_bytes, row * tensor.rows());
-        assert_eq!(
-            (row, tensor.n_elements()),
-            (tensor.row_bytes(), tensor.cols() * tensor.rows())
-        );
+        assert_eq!((row, tensor.n_elements()), (tensor.row_bytes(), tensor.cols() * tensor.rows()));
         total += tensor.n_bytes;
     }
     assert!(total <= gguf.file_bytes());
@@ -62,10 +59,7 @@ fn a_small_file_of_another_writer_reads() {
     let gguf = Gguf::open(&path, Access::Mmap).unwrap();
     assert_eq!((gguf.version(), gguf.alignment()), (3, 32));
     let metadata = gguf.metadata();
-    assert_eq!(
-        metadata.str("general.architecture").unwrap(),
-        Some("gpt-oss")
-    );
+    assert_eq!(metadata.str("general.architecture").unwrap(), Some("gpt-oss"));
     assert!(metadata.f32("gpt-oss.rope.freq_base").unwrap().is_some());
     let experts = gguf.tensor("blk.0.ffn_down_exps.weight").unwrap();
     assert_eq!((experts.ty, experts.dims.len()), (TensorType::MXFP4, 3));
@@ -96,31 +90,10 @@ fn gemma3_reads_and_opens_in_milliseconds() {
     };
     let gguf = Gguf::open(&path, Access::Mmap).unwrap();
     let metadata = gguf.metadata();
-    assert_eq!(
-        metadata.str("general.architecture").unwrap(),
-        Some("gemma3")
-    );
-    assert_eq!(
-        metadata
-            .strings("tokenizer.ggml.tokens")
-            .unwrap()
-            .unwrap()
-            .len(),
-        262_144
-    );
-    assert_eq!(
-        metadata
-            .f32_array("tokenizer.ggml.scores")
-            .unwrap()
-            .unwrap()
-            .len(),
-        262_144
-    );
-    assert!(
-        gguf.tensors()
-            .iter()
-            .any(|tensor| tensor.ty == TensorType::Q4K)
-    );
+    assert_eq!(metadata.str("general.architecture").unwrap(), Some("gemma3"));
+    assert_eq!(metadata.strings("tokenizer.ggml.tokens").unwrap().unwrap().len(), 262_144);
+    assert_eq!(metadata.f32_array("tokenizer.ggml.scores").unwrap().unwrap().len(), 262_144);
+    assert!(gguf.tensors().iter().any(|tensor| tensor.ty == TensorType::Q4K));
     check_tensors(&gguf);
     let times = (0..10).map(|_| {
         let start = Instant::now();
@@ -142,11 +115,7 @@ fn a_file_read_into_memory_holds_what_the_mapped_one_does() {
     assert!(!read.is_mapped() && read.file_bytes() == mapped.file_bytes());
     assert_eq!(mapped.tensors(), read.tensors());
     for tensor in mapped.tensors() {
-        assert!(
-            mapped.data(tensor).unwrap() == read.data(tensor).unwrap(),
-            "{}",
-            tensor.name
-        );
+        assert!(mapped.data(tensor).unwrap() == read.data(tensor).unwrap(), "{}", tensor.name);
     }
 }
 
@@ -164,11 +133,7 @@ fn golden_models_read() {
         // Adapters have no vocabulary of their own.
         if path.ends_with("model.gguf") {
             let tokens = gguf.metadata().strings("tokenizer.ggml.tokens");
-            assert!(
-                tokens.unwrap().is_some_and(|t| !t.is_empty()),
-                "{}",
-                path.display()
-            );
+            assert!(tokens.unwrap().is_some_and(|t| !t.is_empty()), "{}", path.display());
         }
     }
 }

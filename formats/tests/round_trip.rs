@@ -10,10 +10,7 @@ use formats::{Array, Endian, Error, Gguf, GgufWriter, Strings, TensorType, Value
 #[test]
 fn every_version_and_byte_order_holds_the_same_metadata_and_tensors() {
     let reference = Gguf::from_bytes(sample().to_bytes()).unwrap();
-    assert_eq!(
-        (reference.version(), reference.endian()),
-        (3, Endian::Little)
-    );
+    assert_eq!((reference.version(), reference.endian()), (3, Endian::Little));
     for (version, endian) in [(2, Endian::Little), (2, Endian::Big), (3, Endian::Big)] {
         let bytes = sample().version(version).endian(endian).build().unwrap();
         let gguf = Gguf::from_bytes(bytes).unwrap();
@@ -49,15 +46,9 @@ fn every_value_type_comes_back() {
     assert_eq!(metadata.get("u64s"), Some(&vec![6u64].into()));
     assert_eq!(metadata.get("bools"), Some(&vec![true, false].into()));
     let tokens = metadata.strings("tokens").unwrap().unwrap();
-    assert_eq!(
-        tokens.iter().flatten().collect::<Vec<_>>(),
-        ["a", "", "héé"]
-    );
+    assert_eq!(tokens.iter().flatten().collect::<Vec<_>>(), ["a", "", "héé"]);
     let nested = metadata.array("nested").unwrap().unwrap();
-    let inner = vec![
-        Array::U8(vec![1]),
-        Array::from(vec![Array::Bool(vec![true])]),
-    ];
+    let inner = vec![Array::U8(vec![1]), Array::from(vec![Array::Bool(vec![true])])];
     assert_eq!((nested, nested.len()), (&Array::Array(inner), 2));
     let keys: Vec<&str> = metadata.iter().map(|(key, _)| key).take(3).collect();
     assert_eq!(keys, ["general.architecture", "general.alignment", "u8"]);
@@ -66,19 +57,11 @@ fn every_value_type_comes_back() {
 #[test]
 fn tensors_come_back_with_shape_and_data() {
     let gguf = Gguf::from_bytes(sample().to_bytes()).unwrap();
-    let [norm, w, scalar] = gguf.tensors() else {
-        panic!("{:?}", gguf.tensors())
-    };
+    let [norm, w, scalar] = gguf.tensors() else { panic!("{:?}", gguf.tensors()) };
     assert_eq!(gguf.data(norm).unwrap(), (0..32).collect::<Vec<u8>>());
-    assert_eq!(
-        (w.cols(), w.rows(), w.n_elements(), w.n_bytes, w.row_bytes()),
-        (32, 2, 64, 68, 34)
-    );
+    assert_eq!((w.cols(), w.rows(), w.n_elements(), w.n_bytes, w.row_bytes()), (32, 2, 64, 68, 34));
     assert_eq!(gguf.data(w).unwrap(), [7; 68]);
-    assert_eq!(
-        (scalar.cols(), scalar.rows(), scalar.n_elements()),
-        (1, 1, 1)
-    );
+    assert_eq!((scalar.cols(), scalar.rows(), scalar.n_elements()), (1, 1, 1));
     assert_eq!(gguf.data(scalar).unwrap(), [1, 2]);
     assert_eq!((gguf.tensor("w"), gguf.tensor("v")), (Some(w), None));
     assert!(!gguf.is_mapped() && gguf.path().is_none());
@@ -89,16 +72,8 @@ fn big_endian_files_can_be_inspected_but_give_no_data() {
     let gguf = Gguf::from_bytes(sample().endian(Endian::Big).to_bytes()).unwrap();
     assert_eq!(gguf.metadata().u32("u32").unwrap(), Some(3));
     let error = gguf.data(&gguf.tensors()[1]).unwrap_err();
-    assert!(
-        matches!(&error, Error::BigEndianData { tensor } if tensor == "w"),
-        "{error:?}"
-    );
-    assert!(
-        error
-            .to_string()
-            .contains("big-endian, expected little-endian"),
-        "{error}"
-    );
+    assert!(matches!(&error, Error::BigEndianData { tensor } if tensor == "w"), "{error:?}");
+    assert!(error.to_string().contains("big-endian, expected little-endian"), "{error}");
 }
 
 #[test]
@@ -117,10 +92,7 @@ fn any_multiple_of_8_aligns() {
             assert!(data.iter().all(|&byte| byte == value));
             assert_eq!(data.as_ptr().addr() % 8, 0, "data can be read in place");
         }
-        assert_eq!(
-            gguf.tensors()[1].offset - gguf.tensors()[0].offset,
-            alignment
-        );
+        assert_eq!(gguf.tensors()[1].offset - gguf.tensors()[0].offset, alignment);
     }
 }
 
@@ -169,16 +141,8 @@ fn locked_files_are_counted_as_locked() {
     gguf.prefetch().unwrap();
     let locked_kib = || {
         let status = std::fs::read_to_string("/proc/self/status").unwrap();
-        let line = status
-            .lines()
-            .find(|line| line.starts_with("VmLck:"))
-            .unwrap()
-            .to_owned();
-        line.split_whitespace()
-            .nth(1)
-            .unwrap()
-            .parse::<u64>()
-            .unwrap()
+        let line = status.lines().find(|line| line.starts_with("VmLck:")).unwrap().to_owned();
+        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap()
     };
     let before = locked_kib();
     match gguf.lock() {

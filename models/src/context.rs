@@ -278,7 +278,7 @@ impl Context {
     }
 
     /// Runs `rows` through the model, in micro-batches, and hands the logits of the rows that want
-    /// them to `sink`, as (index in `rows`, [n_vocab]), in order.
+    /// them to `sink`, as (index in `rows`, `[n_vocab]`), in order.
     ///
     /// # Errors
     /// A bad row or a context overflow before anything runs; cancellation, a failed worker or

@@ -43,13 +43,7 @@ fn embed(w: &Worker<'_>, cx: &Cx<'_>, plan: &Plan) -> Result<(), Stop> {
     w.barrier()
 }
 
-fn run(
-    w: &Worker<'_>,
-    cx: &Cx<'_>,
-    b: &BranchPlan,
-    il: usize,
-    dest: Dest<'_>,
-) -> Result<(), Stop> {
+fn run(w: &Worker<'_>, cx: &Cx<'_>, b: &BranchPlan, il: usize, dest: Dest<'_>) -> Result<(), Stop> {
     let norm = b.norm.as_ref();
     match &b.op {
         Op::Attention(op) => op.run(w, cx, norm, il, dest),
@@ -124,12 +118,7 @@ fn finish(w: &Worker<'_>, cx: &Cx<'_>, b: &BranchPlan, dest: Dest<'_>) -> Result
 }
 
 /// Logits of up to [`OUT_ROWS`] wanted rows, to the start of the logits buffer.
-pub(crate) fn output(
-    w: &Worker<'_>,
-    cx: &Cx<'_>,
-    plan: &Plan,
-    wanted: &[u32],
-) -> Result<(), Stop> {
+pub(crate) fn output(w: &Worker<'_>, cx: &Cx<'_>, plan: &Plan, wanted: &[u32]) -> Result<(), Stop> {
     debug_assert!(wanted.len() <= OUT_ROWS, "the logits buffer holds OUT_ROWS rows");
     let (n_embd, n_vocab) = (cx.bufs.widths.n_embd, cx.bufs.widths.n_vocab);
     let src = Source {

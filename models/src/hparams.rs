@@ -105,7 +105,9 @@ impl Hparams {
         }
         let n_expert = count(m, &arch, "expert_count")?;
         let n_expert_used = count(m, &arch, "expert_used_count")?;
-        if n_expert > MAX_EXPERTS || n_expert_used > n_expert || (n_expert > 0 && n_expert_used == 0)
+        if n_expert > MAX_EXPERTS
+            || n_expert_used > n_expert
+            || (n_expert > 0 && n_expert_used == 0)
         {
             return Err(bad(
                 format!("{arch}.expert_used_count"),

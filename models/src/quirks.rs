@@ -30,7 +30,7 @@ pub fn is_windowed(hp: &Hparams, il: usize, period: usize) -> Result<bool, Error
         return Ok(m.bool_per(&key, hp.n_layer)?.is_some_and(|flags| flags[il]));
     }
     let period = hp.usize("attention.sliding_window_pattern")?.unwrap_or(period).max(1);
-    Ok((il + 1) % period != 0)
+    Ok(!(il + 1).is_multiple_of(period))
 }
 
 /// Gemma 3 scales scores by the query head's width, except the 62-layer form, which was trained

@@ -52,11 +52,9 @@ impl Batch {
             let row = &rows[r as usize];
             match self.segments.last_mut() {
                 Some(s) if s.seq == row.seq => s.rows.end = i + 1,
-                _ => self.segments.push(Segment {
-                    seq: row.seq,
-                    first_pos: row.pos,
-                    rows: i..i + 1,
-                }),
+                _ => {
+                    self.segments.push(Segment { seq: row.seq, first_pos: row.pos, rows: i..i + 1 })
+                }
             }
         }
         self.wanted.clear();

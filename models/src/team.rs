@@ -87,10 +87,7 @@ impl Gate {
         let mut guard = lock(&self.lock);
         self.parked.fetch_add(1, Ordering::SeqCst);
         while self.generation.load(Ordering::SeqCst) == seen {
-            guard = self
-                .bell
-                .wait(guard)
-                .unwrap_or_else(PoisonError::into_inner);
+            guard = self.bell.wait(guard).unwrap_or_else(PoisonError::into_inner);
         }
         self.parked.fetch_sub(1, Ordering::SeqCst);
     }
@@ -159,10 +156,7 @@ impl Team {
             job: Mutex::new(None),
             quit: AtomicBool::new(false),
         });
-        let mut team = Team {
-            shared,
-            threads: Vec::with_capacity(n - 1),
-        };
+        let mut team = Team { shared, threads: Vec::with_capacity(n - 1) };
         for index in 1..n {
             let shared = team.shared.clone();
             let thread = std::thread::Builder::new()
@@ -251,11 +245,7 @@ impl Shared {
         cancel: &Cancel,
         job: &(dyn Fn(&Worker<'_>) -> Result<(), Stop> + Sync),
     ) {
-        let worker = Worker {
-            index,
-            shared: self,
-            cancel,
-        };
+        let worker = Worker { index, shared: self, cancel };
         // AssertUnwindSafe: after a panic the step's buffers are never read, the step has failed.
         let outcome = catch_unwind(AssertUnwindSafe(|| job(&worker)));
         if let Err(panic) = outcome {
@@ -376,10 +366,7 @@ mod tests {
                 })
                 .unwrap();
             }
-            assert!(
-                sums.iter()
-                    .all(|s| s.load(Ordering::Relaxed) == 20 * (36 * 37 / 2))
-            );
+            assert!(sums.iter().all(|s| s.load(Ordering::Relaxed) == 20 * (36 * 37 / 2)));
         }
     }
 
@@ -437,7 +424,6 @@ mod tests {
     #[test]
     fn more_workers_than_processors_still_finish() {
         let mut team = Team::new(16).unwrap();
-        team.run(&Cancel::new(), &|w| (0..50).try_for_each(|_| w.barrier()))
-            .unwrap();
+        team.run(&Cancel::new(), &|w| (0..50).try_for_each(|_| w.barrier())).unwrap();
     }
 }

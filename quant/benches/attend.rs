@@ -94,11 +94,9 @@ fn run(vector: Vector, case: &Case) {
 }
 
 fn main() {
-    let only = std::env::args().nth(1).and_then(|name| {
-        Isa::available()
-            .into_iter()
-            .find(|isa| format!("{isa:?}") == name)
-    });
+    let only = std::env::args()
+        .nth(1)
+        .and_then(|name| Isa::available().into_iter().find(|isa| format!("{isa:?}") == name));
     for isa in Isa::available() {
         if only.is_some_and(|only| only != isa) {
             continue;

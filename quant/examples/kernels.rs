@@ -37,15 +37,30 @@ fn pool() -> Vec<u8> {
     pool
 }
 
-fn columns(ty: TensorType, isa: Isa, k: usize, n: usize, regime: Regime) -> Vec<u8> {
+/// Columns on cache line boundaries, as the kernels like them.
+struct Columns {
+    buffer: Vec<u8>,
+    start: usize,
+}
+
+impl Columns {
+    fn bytes(&self) -> &[u8] {
+        &self.buffer[self.start..]
+    }
+}
+
+fn columns(ty: TensorType, isa: Isa, k: usize, n: usize, regime: Regime) -> Columns {
     let kern = kernels(ty, isa).expect("a row of this machine");
     let bytes = kern.act().bytes(k);
-    let mut acts = vec![0u8; n * bytes];
+    let mut buffer = vec![0u8; n * bytes + 64];
+    let start = buffer.as_ptr().align_offset(64);
+    buffer.truncate(start + n * bytes);
+    let acts = &mut buffer[start..];
     for (c, dst) in acts.chunks_exact_mut(bytes).enumerate() {
         let x: Vec<f32> = (0..k).map(|i| ((i * 37 + c * 11) % 101) as f32 - 50.0).collect();
         kern.prepare(&x, dst, regime);
     }
-    acts
+    Columns { buffer, start }
 }
 
 fn rows(
@@ -70,7 +85,7 @@ fn rows(
         let w = &pool[at * bytes..][..bytes];
         if i % 2 == 0 {
             let mut out = Out::new(&mut y, n_cols, n_rows, n_rows);
-            let t = seconds(|| kern.rows(w, k, n_rows, &acts, n_cols, &mut out));
+            let t = seconds(|| kern.rows(w, k, n_rows, acts.bytes(), n_cols, &mut out));
             best = best.max(bytes as f64 / t);
         } else {
             let t = seconds(|| {
@@ -95,7 +110,7 @@ fn panel(pool: &[u8], ty: TensorType, isa: Isa, k: usize, n_cols: usize) -> (f64
     for i in 0..60 {
         let w = &pool[i * bytes..][..bytes];
         let mut out = Out::new(&mut y, n_cols, n_rows, n_rows);
-        let t = seconds(|| kern.panel(w, k, n_rows, &acts, n_cols, &mut out, &mut scratch));
+        let t = seconds(|| kern.panel(w, k, n_rows, acts.bytes(), n_cols, &mut out, &mut scratch));
         best = best.max((2 * n_rows * k * n_cols) as f64 / t);
         let t = seconds(|| {
             std::hint::black_box(limits::int8_peak(isa, rounds));

@@ -52,9 +52,9 @@ pub(crate) const HEADER: usize = 64;
 /// Values per scale in [`Regime::Rows`].
 const FINE: usize = 4;
 /// Groups whose largest magnitude is below this are zero: 127 / x must not overflow.
-const TINY: f32 = 1e-35;
+pub(crate) const TINY: f32 = 1e-35;
 /// Values handled at once by the quantizer.
-const CHUNK: usize = 64;
+pub(crate) const CHUNK: usize = 64;
 
 impl ActKind {
     /// Bytes of one prepared column of `k` values, for either regime; a multiple of 64.
@@ -108,7 +108,7 @@ pub(crate) const fn panel_offsets(kp: usize, group: usize) -> PanelOffsets {
     }
 }
 
-fn write_header(dst: &mut [u8], tag: u32, k: usize) {
+pub(crate) fn write_header(dst: &mut [u8], tag: u32, k: usize) {
     dst[..HEADER].fill(0);
     dst[..4].copy_from_slice(&tag.to_le_bytes());
     dst[4..8].copy_from_slice(&(k as u32).to_le_bytes());

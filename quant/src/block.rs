@@ -3,7 +3,7 @@
 //!
 //! Every field is a byte or an array of bytes, so a block has alignment 1 and any byte string of
 //! the right length is a valid value; half-precision numbers are kept as their two bytes and read
-//! with [`half`]. The size assertions at the end tie each struct to the published type table.
+//! with [`half()`]. The size assertions at the end tie each struct to the published type table.
 
 use bytemuck::{Pod, Zeroable};
 use formats::TensorType;

@@ -35,6 +35,14 @@ pub enum Error {
         /// Names of the rows this machine runs, separated by spaces.
         available: String,
     },
+    /// No type of the key/value cache has this name.
+    #[error("unknown KV cache type `{name}`; known are {known}")]
+    UnknownKvType {
+        /// The text that was given.
+        name: String,
+        /// All names, separated by spaces.
+        known: String,
+    },
     /// A source slice does not hold whole blocks for the destination.
     #[error("{ty}: {n} values need {expected} bytes of blocks, found {found}")]
     BlockBytes {

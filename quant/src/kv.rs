@@ -1,7 +1,7 @@
 //! Element types of the key/value cache: how one head's row of one position is stored.
 
-use crate::Vector;
 use crate::vector::{Q8_BYTES, Q8_LEN};
+use crate::{Error, Vector};
 use std::fmt;
 use std::str::FromStr;
 
@@ -17,14 +17,6 @@ pub enum KvType {
     BF16,
     /// Blocks of 32: an f16 scale and 32 signed bytes; a shorter last block is padded with zeros.
     Q8_0,
-}
-
-/// A name that is no cache type.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("unknown KV cache type {found:?}: expected f32, f16, bf16 or q8_0")]
-pub struct UnknownKvType {
-    /// What was given.
-    pub found: String,
 }
 
 impl KvType {
@@ -84,12 +76,13 @@ impl fmt::Display for KvType {
 }
 
 impl FromStr for KvType {
-    type Err = UnknownKvType;
+    type Err = Error;
 
-    fn from_str(s: &str) -> Result<Self, Self::Err> {
-        KvType::ALL
-            .into_iter()
-            .find(|t| t.name().eq_ignore_ascii_case(s))
-            .ok_or_else(|| UnknownKvType { found: s.to_owned() })
+    fn from_str(name: &str) -> Result<Self, Error> {
+        let found = KvType::ALL.into_iter().find(|ty| ty.name().eq_ignore_ascii_case(name));
+        found.ok_or_else(|| Error::UnknownKvType {
+            name: name.to_owned(),
+            known: KvType::ALL.map(KvType::name).join(" "),
+        })
     }
 }

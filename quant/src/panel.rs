@@ -78,6 +78,7 @@ unsafe fn fill<S: Simd, U: Unpack>(
     slab: Slab,
 ) {
     let p = S::LANES * S::PANEL;
+    let mut head = Head::ZERO;
     for part in 0..S::PANEL {
         let mut rows = [std::ptr::null::<u8>(); 16];
         // a short last span is read from zero-padded copies
@@ -97,7 +98,6 @@ unsafe fn fill<S: Simd, U: Unpack>(
                     ahead += 64;
                 }
             }
-            let mut head = Head::ZERO;
             U::head::<S>(rows[lane], &mut head);
             for g in 0..SPAN / U::GROUP {
                 *slab.d.add(g * p + part * S::LANES + lane) = head.d[g];
@@ -180,34 +180,39 @@ unsafe fn micro<S: Simd, U: Unpack, const V: usize, const C: usize>(
             acc[v][j] = S::load(slab.acc.add((c + j) * p + v * S::LANES));
         }
     }
-    for g in 0..groups {
-        let group = s * (SPAN / U::GROUP) + g;
-        let mut x = [column; C];
-        let mut nsum = [0i32; C];
-        for j in 0..C {
-            let column = column.add(j * job.act_bytes);
-            x[j] = column.add(act::HEADER + group * U::GROUP);
-            if U::OFFSET > 0 {
-                nsum[j] = column.add(at.nsums + 4 * group).cast::<i32>().read_unaligned();
+    // the activation scale covers 32 values: one group or two
+    let parts = 32 / U::GROUP;
+    for g in 0..groups / parts {
+        let mut n = [[S::zero(); C]; V];
+        for h in 0..parts {
+            let here = partial::<S, U, V, C>(column, job.act_bytes, at, s, g * parts + h, slab);
+            for v in 0..V {
+                let d = S::load(slab.d.add((g * parts + h) * p + v * S::LANES));
+                for j in 0..C {
+                    n[v][j] = match h {
+                        0 => S::mul(here[v][j], d),
+                        _ => S::fma(here[v][j], d, n[v][j]),
+                    };
+                }
             }
         }
-        let w = slab.q.add(g * U::GROUP * p);
-        let quads = U::GROUP / 4;
-        let n = S::panel::<V, C>(w, 4 * p, &x, quads, &nsum, U::MAX, U::OFFSET);
-        for v in 0..V {
-            let d = S::load(slab.d.add(g * p + v * S::LANES));
-            for j in 0..C {
-                let column = column.add(j * job.act_bytes);
-                let scale = column.add(at.scales + group * U::GROUP / 32 * 4);
-                let scale = S::splat(scale.cast::<f32>().read_unaligned());
-                acc[v][j] = S::fma(S::mul(n[v][j], d), scale, acc[v][j]);
+        for j in 0..C {
+            let scale = column.add(j * job.act_bytes + at.scales + (s * (SPAN / 32) + g) * 4);
+            let scale = S::splat(scale.cast::<f32>().read_unaligned());
+            for v in 0..V {
+                acc[v][j] = S::fma(n[v][j], scale, acc[v][j]);
             }
-            if U::MINS {
-                let m = S::load(slab.m.add(g * p + v * S::LANES));
-                for j in 0..C {
-                    let sum = column.add(j * job.act_bytes + at.sums + 4 * group);
-                    let sum = S::splat(sum.cast::<f32>().read_unaligned());
-                    acc[v][j] = S::fma(m, sum, acc[v][j]);
+        }
+        if U::MINS {
+            for h in 0..parts {
+                let group = g * parts + h;
+                for v in 0..V {
+                    let m = S::load(slab.m.add(group * p + v * S::LANES));
+                    for j in 0..C {
+                        let sum = at.sums + 4 * (s * (SPAN / U::GROUP) + group);
+                        let sum = column.add(j * job.act_bytes + sum).cast::<f32>();
+                        acc[v][j] = S::fma(m, S::splat(sum.read_unaligned()), acc[v][j]);
+                    }
                 }
             }
         }
@@ -217,4 +222,27 @@ unsafe fn micro<S: Simd, U: Unpack, const V: usize, const C: usize>(
             S::store(slab.acc.add((c + j) * p + v * S::LANES), acc[v][j]);
         }
     }
+}
+
+/// The integer sums of group `g` of span `s`, as floats.
+#[inline(always)]
+unsafe fn partial<S: Simd, U: Unpack, const V: usize, const C: usize>(
+    column: *const u8,
+    act_bytes: usize,
+    at: act::PanelOffsets,
+    s: usize,
+    g: usize,
+    slab: Slab,
+) -> [[S::F; C]; V] {
+    let p = S::LANES * V;
+    let group = s * (SPAN / U::GROUP) + g;
+    let mut x = [column; C];
+    let mut nsum = [column; C];
+    for j in 0..C {
+        let column = column.add(j * act_bytes);
+        x[j] = column.add(act::HEADER + group * U::GROUP);
+        nsum[j] = column.add(at.nsums + 4 * group);
+    }
+    let w = slab.q.add(g * U::GROUP * p);
+    S::panel::<V, C>(w, 4 * p, &x, U::GROUP / 4, &nsum, U::MAX, U::OFFSET)
 }

@@ -279,6 +279,24 @@ macro_rules! isas {
                 );
                 Some(&K)
             }
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon => {
+                static K: Kernels = $make::<crate::isa::neon::Row, $code>(
+                    TensorType::$ty,
+                    Isa::Neon,
+                    concat!($name, "-", $act, "-neon"),
+                );
+                Some(&K)
+            }
+            #[cfg(target_arch = "aarch64")]
+            Isa::Dotprod => {
+                static K: Kernels = $make::<crate::isa::dotprod::Row, $code>(
+                    TensorType::$ty,
+                    Isa::Dotprod,
+                    concat!($name, "-", $act, "-dotprod"),
+                );
+                Some(&K)
+            }
             _ => None,
         }
     };
@@ -367,14 +385,4 @@ pub fn decode_row(ty: TensorType, src: &[u8], row: usize, dst: &mut [f32]) -> Re
 pub fn kernels(ty: TensorType, isa: Isa) -> Result<&'static Kernels, Error> {
     let isa = isa.check()?;
     find(ty, isa).ok_or_else(|| unsupported(ty))
-}
-
-/// Whether the table has the neon row.
-pub(crate) fn has_neon() -> bool {
-    false
-}
-
-/// Whether the table has the dotprod row.
-pub(crate) fn has_dotprod() -> bool {
-    false
 }

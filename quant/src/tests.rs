@@ -51,7 +51,7 @@ fn blocks(rng: &mut Rng, ty: TensorType, n: usize, unit: bool) -> Vec<u8> {
     for b in w.chunks_exact_mut(size) {
         for &at in halves(ty) {
             let sign = (rng.next() & 0x8000) as u16;
-            let d = if unit { 0x3c00 } else { 0x1800 + rng.below(0x1000) as u16 | sign };
+            let d = if unit { 0x3c00 } else { (0x1800 + rng.below(0x1000) as u16) | sign };
             b[at..at + 2].copy_from_slice(&d.to_le_bytes());
         }
         let scales = match ty {
@@ -345,7 +345,7 @@ fn prepared_columns_are_the_same_bytes_on_every_row() {
     let mut rng = Rng(6);
     for k in [1, 31, 32, 64, 100, 256, 576, 1000] {
         let mut x: Vec<f32> = (0..k).map(|_| rng.value()).collect();
-        let odd = [0.0, -0.0, 1e-36, 1e-38, f32::MAX, f32::MIN_POSITIVE, 63.5, 0.5, -2.5];
+        let odd = [0.0, -0.0, 1e-36, 1e-38, f32::MAX, f32::MIN_POSITIVE, 63.5, f32::NAN, 0.5, -2.5];
         for (i, v) in odd.into_iter().enumerate() {
             x[(i * 37) % k] = v;
         }

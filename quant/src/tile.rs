@@ -19,7 +19,10 @@ pub(crate) const SPAN: usize = 256;
 /// Bytes of the widest span (Q8_0).
 pub(crate) const MAX_SPAN_BYTES: usize = 8 * 34;
 /// How far ahead of the weights being used the next ones are asked for, in bytes.
-const AHEAD: usize = 6 << 10;
+const AHEAD: usize = 3 << 10;
+/// Rows up to this many bytes are read two at a time: then both share the loads of activations.
+/// Longer ones are read alone, since several distant streams at once cost memory bandwidth.
+const SHORT_ROW: usize = 1536;
 
 /// Scales and offsets of one span: `w = d * (code - OFFSET) + m`; 8 entries are used by types with
 /// groups of 32 values, 16 by those with groups of 16.
@@ -135,11 +138,12 @@ struct Columns {
 /// contract of [`Simd`].
 #[inline(always)]
 pub(crate) unsafe fn rows<S: Simd, U: Unpack>(job: &Job<'_>) {
-    let step = if job.n_cols == 1 { S::TILE.0 } else { S::TILE.1 };
+    let one = if job.row_bytes <= SHORT_ROW { S::TILE.0 } else { 1 };
+    let step = if job.n_cols == 1 { one } else { S::TILE.1 };
     let ahead = Ahead::new(job.row_bytes, step);
     let mut r = 0;
     while r + step <= job.n_rows {
-        columns::<S, U>(job, r, ahead);
+        columns::<S, U>(job, r, ahead, step);
         r += step;
     }
     for r in r..job.n_rows {
@@ -149,19 +153,15 @@ pub(crate) unsafe fn rows<S: Simd, U: Unpack>(job: &Job<'_>) {
     }
 }
 
-/// One step of rows by all columns. The conditions on constants come first and stand alone, so
+/// One step of `step` rows by all columns. The conditions on constants come first and stand alone, so
 /// that tiles which a row of the table does not use are not even compiled.
 #[inline(always)]
-unsafe fn columns<S: Simd, U: Unpack>(job: &Job<'_>, r: usize, ahead: Ahead) {
+unsafe fn columns<S: Simd, U: Unpack>(job: &Job<'_>, r: usize, ahead: Ahead, step: usize) {
     let mut c = 0;
-    if S::TILE.0 == 4 {
-        if job.n_cols == 1 {
-            return tile::<S, U, 4, 1>(job, r, 0, ahead);
-        }
-    } else if S::TILE.0 == 2 && job.n_cols == 1 {
+    if S::TILE.0 == 2 && job.n_cols == 1 && step == 2 {
         return tile::<S, U, 2, 1>(job, r, 0, ahead);
     }
-    if S::TILE.1 == 2 {
+    if S::TILE.1 == 2 && step == 2 {
         while c + 4 <= job.n_cols {
             tile::<S, U, 2, 4>(job, r, c, ahead);
             c += 4;
@@ -209,9 +209,9 @@ unsafe fn tile<S: Simd, U: Unpack, const R: usize, const C: usize>(
         *p = w.add(i * job.row_bytes);
     }
     let mut acc = [[S::zero(); C]; R];
+    let mut head = [Head::ZERO; R];
     for s in 0..job.k / SPAN {
         ahead.prefetch::<S>(w, s * R * U::SPAN_BYTES, R * U::SPAN_BYTES);
-        let mut head = [Head::ZERO; R];
         for i in 0..R {
             U::head::<S>(p[i], &mut head[i]);
         }

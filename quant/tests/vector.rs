@@ -5,7 +5,7 @@
 //! the result's scale; conversions to the bit.
 
 use half::{bf16, f16};
-use pumice_quant::vector::{Activation, Glu, RopeLayout};
+use pumice_quant::{Activation, Glu, RopeLayout};
 use pumice_quant::{Isa, KvType, Vector};
 
 mod common;

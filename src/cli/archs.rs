@@ -4,7 +4,7 @@ use super::out;
 use std::fmt::Write;
 use std::process::ExitCode;
 
-pub fn run() -> anyhow::Result<ExitCode> {
+pub(super) fn run() -> anyhow::Result<ExitCode> {
     let width = models::arch::ARCHS.iter().map(|a| a.name.len()).max().unwrap_or(0);
     let mut text = String::new();
     for arch in models::arch::ARCHS {

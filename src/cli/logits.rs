@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 #[derive(clap::Args)]
-pub struct Args {
+pub(super) struct Args {
     /// Token ids, separated by white space
     #[arg(long, value_name = "FILE")]
     tokens: PathBuf,
@@ -20,7 +20,7 @@ pub struct Args {
     engine: EngineArgs,
 }
 
-pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let ids = read_ids(&args.tokens)?;
     let model = args.engine.open()?;
     let mut options = args.engine.session_options()?.context;

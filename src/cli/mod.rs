@@ -8,7 +8,10 @@ mod logits;
 mod options;
 mod out;
 mod perplexity;
+#[cfg(feature = "hub")]
+mod pull;
 mod run;
+mod template;
 mod tokenize;
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -26,19 +29,30 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Answer one prompt
-    Run(run::Args),
+    Run(Box<run::Args>),
     /// Talk with a model
-    Chat(chat::Args),
+    Chat(Box<chat::Args>),
     /// Show what a model file holds and needs
     Inspect(inspect::Args),
     /// Text on stdin to token ids
     Tokenize(tokenize::TokenizeArgs),
     /// Token ids on stdin to text
     Detokenize(tokenize::DetokenizeArgs),
+    /// Render conversations with a chat template
+    Template(template::Args),
     /// Write the logits of given tokens to a file
     Logits(logits::Args),
     /// Measure how well a model predicts a text
     Perplexity(perplexity::Args),
+    /// Fetch a model by name
+    #[cfg(feature = "hub")]
+    Pull(pull::PullArgs),
+    /// List the models in the cache folder
+    #[cfg(feature = "hub")]
+    List(pull::ListArgs),
+    /// Remove a model from the cache folder
+    #[cfg(feature = "hub")]
+    Rm(pull::RemoveArgs),
     /// List the supported architectures
     Archs,
     /// Print a shell's completion script
@@ -52,16 +66,23 @@ enum Command {
 }
 
 /// Parses the arguments, runs the command and reports its failure: exit code 1, or 2 for usage.
-pub fn main() -> ExitCode {
+pub(crate) fn main() -> ExitCode {
     let cli = Cli::parse_from(options::long_forms(std::env::args_os()));
     let outcome = match cli.command {
-        Command::Run(args) => run::run(args),
-        Command::Chat(args) => chat::run(args),
+        Command::Run(args) => run::run(*args),
+        Command::Chat(args) => chat::run(*args),
         Command::Inspect(args) => inspect::run(args),
         Command::Tokenize(args) => tokenize::tokenize(&args),
         Command::Detokenize(args) => tokenize::detokenize(&args),
+        Command::Template(args) => template::run(&args),
         Command::Logits(args) => logits::run(args),
         Command::Perplexity(args) => perplexity::run(&args),
+        #[cfg(feature = "hub")]
+        Command::Pull(args) => pull::pull(&args),
+        #[cfg(feature = "hub")]
+        Command::List(args) => pull::list(&args),
+        #[cfg(feature = "hub")]
+        Command::Rm(args) => pull::remove(&args),
         Command::Archs => archs::run(),
         Command::Completions { shell } => completions(shell),
         Command::Man => man(),

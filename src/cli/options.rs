@@ -10,14 +10,13 @@ use std::path::PathBuf;
 
 /// Short forms of more than one letter, which people's fingers know; clap has none, so they are
 /// turned into the long ones.
-const SHORT_FORMS: &[(&str, &str)] = &[
-    ("-ub", "--ubatch-size"),
-    ("-ctk", "--cache-type-k"),
-    ("-ctv", "--cache-type-v"),
-];
+const SHORT_FORMS: &[(&str, &str)] =
+    &[("-ub", "--ubatch-size"), ("-ctk", "--cache-type-k"), ("-ctv", "--cache-type-v")];
 
 /// The arguments with short forms of several letters replaced; what follows `--` is left alone.
-pub fn long_forms(args: impl IntoIterator<Item = OsString>) -> impl Iterator<Item = OsString> {
+pub(super) fn long_forms(
+    args: impl IntoIterator<Item = OsString>,
+) -> impl Iterator<Item = OsString> {
     let mut verbatim = false;
     args.into_iter().map(move |arg| {
         verbatim |= arg == "--";
@@ -29,51 +28,51 @@ pub fn long_forms(args: impl IntoIterator<Item = OsString>) -> impl Iterator<Ite
 /// Which model, and how it runs.
 #[derive(clap::Args, Clone, Debug)]
 #[command(next_help_heading = "Engine")]
-pub struct EngineArgs {
+pub(super) struct EngineArgs {
     /// Model file, catalogue name or hf:OWNER/REPO[:QUANT] [default: smollm2:135m]
     #[arg(short, long, value_name = "FILE|NAME")]
-    pub model: Option<String>,
+    pub(super) model: Option<String>,
     /// Threads [default: physical cores that the process may use]
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    pub threads: Option<u16>,
+    pub(super) threads: Option<u16>,
     /// Positions of the context [default: the model's, at most 4096]
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    pub ctx_size: Option<u32>,
+    pub(super) ctx_size: Option<u32>,
     /// Most tokens handed to the engine at a time
     #[arg(short, long, value_name = "N", default_value_t = 2048,
           value_parser = clap::value_parser!(u32).range(1..))]
-    pub batch_size: u32,
+    pub(super) batch_size: u32,
     /// Most tokens that go through the layers at a time [short form: -ub]
     #[arg(long, value_name = "N", default_value_t = 512,
           value_parser = clap::value_parser!(u32).range(1..=65536))]
-    pub ubatch_size: u32,
+    pub(super) ubatch_size: u32,
     /// Type of cached keys: f32, f16, bf16, q8_0 [short form: -ctk]
     #[arg(long, value_name = "TYPE", default_value_t = KvType::F16)]
-    pub cache_type_k: KvType,
+    pub(super) cache_type_k: KvType,
     /// Type of cached values: f32, f16, bf16, q8_0 [short form: -ctv]
     #[arg(long, value_name = "TYPE", default_value_t = KvType::F16)]
-    pub cache_type_v: KvType,
+    pub(super) cache_type_v: KvType,
     /// Instruction set of the kernels [default: the best this CPU has]
     #[arg(long, value_name = "NAME", env = "PUMICE_ISA")]
-    pub isa: Option<Isa>,
+    pub(super) isa: Option<Isa>,
     /// The same bits for every micro-batch size; long prompts take longer
     #[arg(long)]
-    pub deterministic: bool,
+    pub(super) deterministic: bool,
     /// Read the model into memory instead of mapping the file
     #[arg(long)]
-    pub no_mmap: bool,
+    pub(super) no_mmap: bool,
     /// Keep the model's pages in memory
     #[arg(long)]
-    pub mlock: bool,
+    pub(super) mlock: bool,
     /// A tokenizer.json to use instead of the file's own vocabulary
     #[arg(long, value_name = "FILE")]
-    pub tokenizer: Option<PathBuf>,
+    pub(super) tokenizer: Option<PathBuf>,
     /// Say more on stderr
     #[arg(short, long)]
-    pub verbose: bool,
+    pub(super) verbose: bool,
     /// Say nothing on stderr but errors
     #[arg(short, long, conflicts_with = "verbose")]
-    pub quiet: bool,
+    pub(super) quiet: bool,
 }
 
 impl EngineArgs {
@@ -81,12 +80,12 @@ impl EngineArgs {
     ///
     /// # Errors
     /// An unknown name, or a failed download.
-    pub fn path(&self) -> anyhow::Result<PathBuf> {
+    pub(super) fn path(&self) -> anyhow::Result<PathBuf> {
         super::options::resolve(self.model.as_deref(), self.quiet)
     }
 
     /// How the file is opened.
-    pub fn model_options(&self) -> ModelOptions {
+    pub(super) fn model_options(&self) -> ModelOptions {
         ModelOptions {
             access: if self.no_mmap { Access::Read } else { Access::Mmap },
             mlock: self.mlock,
@@ -98,7 +97,7 @@ impl EngineArgs {
     ///
     /// # Errors
     /// An instruction set that this CPU does not have.
-    pub fn session_options(&self) -> anyhow::Result<SessionOptions> {
+    pub(super) fn session_options(&self) -> anyhow::Result<SessionOptions> {
         let isa = self.isa.unwrap_or_else(Isa::detect);
         anyhow::ensure!(isa.is_available(), "this CPU cannot run the {isa} kernels");
         Ok(SessionOptions {
@@ -120,7 +119,7 @@ impl EngineArgs {
     ///
     /// # Errors
     /// As [`EngineArgs::path`] and [`Model::open`].
-    pub fn open(&self) -> anyhow::Result<Model> {
+    pub(super) fn open(&self) -> anyhow::Result<Model> {
         let path = self.path()?;
         Model::open(&path, self.model_options())
             .with_context(|| format!("cannot load {}", path.display()))
@@ -130,7 +129,7 @@ impl EngineArgs {
     ///
     /// # Errors
     /// As [`Session::new`].
-    pub fn session(&self, model: &Model) -> anyhow::Result<Session> {
+    pub(super) fn session(&self, model: &Model) -> anyhow::Result<Session> {
         let session = Session::new(model, &self.session_options()?).with_context(|| {
             let path = model.gguf().path().map(|p| p.display().to_string());
             format!("cannot run {}", path.unwrap_or_default())

@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 #[derive(clap::Args)]
-pub struct Args {
+pub(super) struct Args {
     /// The prompt
     #[arg(value_name = "PROMPT", group = "source")]
     text: Option<String>,
@@ -43,7 +43,7 @@ pub struct Args {
     engine: EngineArgs,
 }
 
-pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let start = Instant::now();
     let prompt = prompt(&args)?;
     let model = args.engine.open()?;

@@ -25,7 +25,7 @@ struct VocabArgs {
 }
 
 #[derive(clap::Args)]
-pub struct TokenizeArgs {
+pub(super) struct TokenizeArgs {
     #[command(flatten)]
     vocab: VocabArgs,
     /// Each line of stdin is a JSON string, each line of stdout a JSON array
@@ -34,7 +34,7 @@ pub struct TokenizeArgs {
 }
 
 #[derive(clap::Args)]
-pub struct DetokenizeArgs {
+pub(super) struct DetokenizeArgs {
     #[command(flatten)]
     vocab: VocabArgs,
     /// Each line of stdin is a JSON array, each line of stdout a JSON string, or {"hex": ...} where
@@ -66,7 +66,7 @@ impl VocabArgs {
     }
 }
 
-pub fn tokenize(args: &TokenizeArgs) -> anyhow::Result<ExitCode> {
+pub(super) fn tokenize(args: &TokenizeArgs) -> anyhow::Result<ExitCode> {
     let tokenizer = args.vocab.load()?;
     if args.jsonl {
         return each_line(|line| {
@@ -83,7 +83,7 @@ pub fn tokenize(args: &TokenizeArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-pub fn detokenize(args: &DetokenizeArgs) -> anyhow::Result<ExitCode> {
+pub(super) fn detokenize(args: &DetokenizeArgs) -> anyhow::Result<ExitCode> {
     let tokenizer = args.vocab.load()?;
     if args.jsonl {
         return each_line(|line| {

@@ -29,11 +29,7 @@ fn arg(flag: &'static Flag) -> Arg {
         Some(default) => format!("{} [default: {default}]", flag.help),
         None => flag.help.to_owned(),
     };
-    let action = if flag.repeats {
-        ArgAction::Append
-    } else {
-        ArgAction::Set
-    };
+    let action = if flag.repeats { ArgAction::Append } else { ArgAction::Set };
     let arg = Arg::new(flag.field)
         .long(flag.long)
         .value_name(flag.value_name)
@@ -91,18 +87,13 @@ mod tests {
         assert_eq!((o.temperature, o.top_k, o.seed), (0.5, 7, Some(9)));
         assert_eq!((o.repeat_last_n, o.presence_penalty), (-1, -0.5));
         assert_eq!(
-            o.logit_bias
-                .iter()
-                .map(|b| (b.token, b.bias))
-                .collect::<Vec<_>>(),
+            o.logit_bias.iter().map(|b| (b.token, b.bias)).collect::<Vec<_>>(),
             [(3, -2.0), (4, 1.0)]
         );
         assert_eq!(o.samplers.to_string(), "top-k;temperature");
         assert_eq!(o.dry_sequence_breakers, ["\n"]);
         assert_eq!(
-            parse(&["--dry-sequence-breaker", "none"])
-                .unwrap()
-                .dry_sequence_breakers,
+            parse(&["--dry-sequence-breaker", "none"]).unwrap().dry_sequence_breakers,
             [""; 0]
         );
         assert_eq!(parse(&["--seed", "-1"]).unwrap().seed, None);
@@ -117,10 +108,7 @@ mod tests {
             (["--top-k", "-3"], "a whole number"),
             (["--mirostat", "1"], "0 (off) or 2"),
             (["--dry-allowed-length", "0"], "at least 1"),
-            (
-                ["--samplers", "top-k;best"],
-                "out of these: penalties, dry, top-k",
-            ),
+            (["--samplers", "top-k;best"], "out of these: penalties, dry, top-k"),
         ] {
             let error = parse(&args).unwrap_err();
             let text = error.to_string();
@@ -132,9 +120,7 @@ mod tests {
 
     #[test]
     fn the_help_shows_every_flag_with_its_default() {
-        let help = SamplerArgs::augment_args(Command::new("t"))
-            .render_long_help()
-            .to_string();
+        let help = SamplerArgs::augment_args(Command::new("t")).render_long_help().to_string();
         // Long lines are wrapped.
         let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
         for flag in Flag::all() {

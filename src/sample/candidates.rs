@@ -72,32 +72,16 @@ impl<'a> Candidates<'a> {
             buffers.maxima.push(max_of(rest));
         }
         if nan || max_of(&buffers.maxima) == f32::INFINITY {
-            let bad = logits
-                .iter()
-                .position(|x| x.is_nan() || *x == f32::INFINITY)
-                .unwrap_or(0);
-            return Err(SampleError::NotFinite {
-                token: bad as u32,
-                value: logits[bad],
-            });
+            let bad = logits.iter().position(|x| x.is_nan() || *x == f32::INFINITY).unwrap_or(0);
+            return Err(SampleError::NotFinite { token: bad as u32, value: logits[bad] });
         }
         buffers.list.clear();
-        Ok(Candidates {
-            given: logits,
-            buffers,
-            edited: false,
-            dense: true,
-            sorted: false,
-        })
+        Ok(Candidates { given: logits, buffers, edited: false, dense: true, sorted: false })
     }
 
     /// The logits of a dense step.
     fn logits(&self) -> &[f32] {
-        if self.edited {
-            &self.buffers.edited
-        } else {
-            self.given
-        }
+        if self.edited { &self.buffers.edited } else { self.given }
     }
 
     /// The logits of a dense step and their maxima, to be changed.
@@ -115,16 +99,9 @@ impl<'a> Candidates<'a> {
         if self.dense {
             max_of(&self.buffers.maxima)
         } else if self.sorted {
-            self.buffers
-                .list
-                .first()
-                .map_or(f32::NEG_INFINITY, |c| c.logit)
+            self.buffers.list.first().map_or(f32::NEG_INFINITY, |c| c.logit)
         } else {
-            self.buffers
-                .list
-                .iter()
-                .map(|c| c.logit)
-                .fold(f32::NEG_INFINITY, f32::max)
+            self.buffers.list.iter().map(|c| c.logit).fold(f32::NEG_INFINITY, f32::max)
         }
     }
 
@@ -164,10 +141,7 @@ impl<'a> Candidates<'a> {
             logits.iter_mut().for_each(divided);
             maxima.iter_mut().for_each(divided);
         } else {
-            self.buffers
-                .list
-                .iter_mut()
-                .for_each(|c| divided(&mut c.logit));
+            self.buffers.list.iter_mut().for_each(|c| divided(&mut c.logit));
         }
     }
 
@@ -219,9 +193,7 @@ impl<'a> Candidates<'a> {
                 continue;
             }
             // Rounding may leave the sum of all a hair under the total: then all are kept.
-            self.buffers
-                .list
-                .truncate(reached.map_or(self.buffers.list.len(), |last| last + 1));
+            self.buffers.list.truncate(reached.map_or(self.buffers.list.len(), |last| last + 1));
             self.dense = false;
             self.sorted = true;
             return;
@@ -232,12 +204,7 @@ impl<'a> Candidates<'a> {
     pub(super) fn exp_sum(&self) -> f64 {
         let max = self.max();
         if !self.dense {
-            return self
-                .buffers
-                .list
-                .iter()
-                .map(|c| f64::from(math::exp(c.logit - max)))
-                .sum();
+            return self.buffers.list.iter().map(|c| f64::from(math::exp(c.logit - max))).sum();
         }
         if max == f32::NEG_INFINITY {
             return 0.0;
@@ -275,10 +242,7 @@ impl<'a> Candidates<'a> {
         }
         let sum: f64 = self.buffers.list.iter().map(|c| f64::from(c.p)).sum();
         if sum > 0.0 {
-            self.buffers
-                .list
-                .iter_mut()
-                .for_each(|c| c.p = (f64::from(c.p) / sum) as f32);
+            self.buffers.list.iter_mut().for_each(|c| c.p = (f64::from(c.p) / sum) as f32);
         }
         &mut self.buffers.list
     }
@@ -296,12 +260,7 @@ impl<'a> Candidates<'a> {
 
     /// Fills the list with the `k` largest of a dense step, sorted.
     fn gather_top(&mut self, k: usize) {
-        let Buffers {
-            maxima,
-            scratch,
-            list,
-            ..
-        } = &mut *self.buffers;
+        let Buffers { maxima, scratch, list, .. } = &mut *self.buffers;
         let mut floor = f32::NEG_INFINITY;
         if k == 0 {
             return list.clear();
@@ -318,12 +277,7 @@ impl<'a> Candidates<'a> {
 
     /// Fills the list with all logits of a dense step that are at least `floor` and not `-inf`, by id.
     fn gather_from(&mut self, floor: f32) {
-        let Buffers {
-            edited,
-            maxima,
-            list,
-            ..
-        } = &mut *self.buffers;
+        let Buffers { edited, maxima, list, .. } = &mut *self.buffers;
         let logits: &[f32] = if self.edited { edited } else { self.given };
         list.clear();
         let floor = floor.max(f32::MIN);
@@ -332,11 +286,7 @@ impl<'a> Candidates<'a> {
             let end = logits.len().min(first + BLOCK);
             for (i, &logit) in logits[first..end].iter().enumerate() {
                 if logit >= floor {
-                    list.push(Candidate {
-                        token: (first + i) as u32,
-                        logit,
-                        p: 0.0,
-                    });
+                    list.push(Candidate { token: (first + i) as u32, logit, p: 0.0 });
                 }
             }
         }
@@ -355,22 +305,14 @@ fn max_and_nan(block: &[f32; BLOCK]) -> (f32, bool) {
     let mut nan = [0u32; LANES];
     for group in block.as_chunks::<LANES>().0 {
         for i in 0..LANES {
-            lanes[i] = if group[i] > lanes[i] {
-                group[i]
-            } else {
-                lanes[i]
-            };
+            lanes[i] = if group[i] > lanes[i] { group[i] } else { lanes[i] };
             nan[i] |= u32::from(group[i].is_nan());
         }
     }
     let mut width = LANES / 2;
     while width > 0 {
         for i in 0..width {
-            lanes[i] = if lanes[i + width] > lanes[i] {
-                lanes[i + width]
-            } else {
-                lanes[i]
-            };
+            lanes[i] = if lanes[i + width] > lanes[i] { lanes[i + width] } else { lanes[i] };
             nan[i] |= nan[i + width];
         }
         width /= 2;

@@ -25,11 +25,7 @@ pub(super) static KIND: SamplerKind = SamplerKind {
             get: |o| o.seed.iter().map(u64::to_string).collect(),
             set: |o, values| {
                 let text = values.last()?.trim();
-                o.seed = if text == "-1" {
-                    None
-                } else {
-                    Some(text.parse().ok()?)
-                };
+                o.seed = if text == "-1" { None } else { Some(text.parse().ok()?) };
                 Some(())
             },
             valid: |_| true,

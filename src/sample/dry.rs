@@ -94,15 +94,10 @@ fn build(options: &SamplerOptions, setup: &Setup) -> Result<Option<Box<dyn Stage
     if options.dry_multiplier == 0.0 || window == Window::Off {
         return Ok(None);
     }
-    let texts: Vec<_> = options
-        .dry_sequence_breakers
-        .iter()
-        .map(|b| b.clone().into_bytes())
-        .collect();
+    let texts: Vec<_> =
+        options.dry_sequence_breakers.iter().map(|b| b.clone().into_bytes()).collect();
     if !texts.is_empty() && setup.texts.is_none() {
-        return Err(OptionError::NoTexts {
-            found: options.dry_sequence_breakers.clone(),
-        });
+        return Err(OptionError::NoTexts { found: options.dry_sequence_breakers.clone() });
     }
     Ok(Some(Box::new(Dry {
         multiplier: f64::from(options.dry_multiplier),
@@ -156,19 +151,14 @@ impl Dry {
             return;
         }
         let first = self.first_in_window();
-        let ends = self
-            .matches
-            .iter()
-            .zip(self.tokens.get(1..).unwrap_or(&[]))
-            .enumerate();
+        let ends = self.matches.iter().zip(self.tokens.get(1..).unwrap_or(&[])).enumerate();
         for (i, (&length, &next)) in ends.skip(first) {
             let length = length.min(self.since_break).min((i - first + 1) as u32);
             if length >= self.allowed {
                 self.repeats.push((next, length));
             }
         }
-        self.repeats
-            .sort_unstable_by(|a, b| a.0.cmp(&b.0).then(b.1.cmp(&a.1)));
+        self.repeats.sort_unstable_by(|a, b| a.0.cmp(&b.0).then(b.1.cmp(&a.1)));
         self.repeats.dedup_by_key(|r| r.0);
         let breakers = &mut self.breakers;
         self.repeats.retain(|r| !breakers.breaks_alone(r.0));
@@ -202,21 +192,13 @@ impl Stage for Dry {
         }
         for i in (0..self.tokens.len()).rev() {
             let before = if i == 0 { 0 } else { self.matches[i - 1] };
-            self.matches[i] = if self.tokens[i] == token {
-                before + 1
-            } else {
-                0
-            };
+            self.matches[i] = if self.tokens[i] == token { before + 1 } else { 0 };
         }
         self.tokens.push(token);
         // The text's own end matches itself wholly; no token follows it, so the length is never read.
         self.matches.push(self.matches.len() as u32 + 1);
         let broken = self.breakers.end_with(token, &self.tokens);
-        self.since_break = if broken {
-            0
-        } else {
-            self.since_break.saturating_add(1)
-        };
+        self.since_break = if broken { 0 } else { self.since_break.saturating_add(1) };
     }
 
     fn reset(&mut self) {
@@ -271,9 +253,7 @@ impl Breakers {
         };
         self.alone.clear();
         text_of(token, &mut self.alone);
-        self.texts
-            .iter()
-            .any(|b| self.alone.windows(b.len()).any(|w| w == b))
+        self.texts.iter().any(|b| self.alone.windows(b.len()).any(|w| w == b))
     }
 }
 
@@ -287,36 +267,19 @@ mod tests {
     /// Penalties after `text` over eight tokens, for multiplier 1 and base 2.
     fn penalties(text: &[u32], set: impl FnOnce(SamplerOptions) -> SamplerOptions) -> Vec<f32> {
         let mut sampler = chain("dry", |o| {
-            set(o
-                .dry_multiplier(1.0)
-                .dry_base(2.0)
-                .dry_sequence_breakers(vec![]))
+            set(o.dry_multiplier(1.0).dry_base(2.0).dry_sequence_breakers(vec![]))
         });
         text.iter().for_each(|&t| sampler.accept(t));
-        logits(&mut sampler, &[0.0; 8])
-            .iter()
-            .map(|x| 0.0 - x)
-            .collect()
+        logits(&mut sampler, &[0.0; 8]).iter().map(|x| 0.0 - x).collect()
     }
 
     #[test]
     fn the_penalty_grows_with_the_length_of_the_repetition() {
-        assert_eq!(
-            penalties(&[1, 2, 3, 1, 2], |o| o)[3],
-            1.0,
-            "two repeated tokens, two allowed"
-        );
+        assert_eq!(penalties(&[1, 2, 3, 1, 2], |o| o)[3], 1.0, "two repeated tokens, two allowed");
         assert_eq!(penalties(&[1, 2, 3, 4, 1, 2, 3], |o| o)[4], 2.0);
         assert_eq!(penalties(&[1, 2, 3, 4, 5, 1, 2, 3, 4], |o| o)[5], 4.0);
-        assert_eq!(
-            penalties(&[1, 2, 3, 1], |o| o),
-            [0.0; 8],
-            "one repeated token is allowed"
-        );
-        assert_eq!(
-            penalties(&[1, 2, 3, 1], |o| o.dry_allowed_length(1))[2],
-            1.0
-        );
+        assert_eq!(penalties(&[1, 2, 3, 1], |o| o), [0.0; 8], "one repeated token is allowed");
+        assert_eq!(penalties(&[1, 2, 3, 1], |o| o.dry_allowed_length(1))[2], 1.0);
         assert_eq!(penalties(&[], |o| o), [0.0; 8]);
     }
 
@@ -345,23 +308,11 @@ mod tests {
     #[test]
     fn a_repetition_does_not_reach_over_breaker_tokens() {
         let text = [1, 2, 3, 4, 1, 2, 3];
-        assert_eq!(
-            penalties(&text, |o| o.dry_breaker_tokens(vec![vec![1]]))[4],
-            1.0
-        );
-        assert_eq!(
-            penalties(&text, |o| o.dry_breaker_tokens(vec![vec![1, 2]])),
-            [0.0; 8]
-        );
-        assert_eq!(
-            penalties(&text, |o| o.dry_breaker_tokens(vec![vec![2, 1]]))[4],
-            2.0
-        );
+        assert_eq!(penalties(&text, |o| o.dry_breaker_tokens(vec![vec![1]]))[4], 1.0);
+        assert_eq!(penalties(&text, |o| o.dry_breaker_tokens(vec![vec![1, 2]])), [0.0; 8]);
+        assert_eq!(penalties(&text, |o| o.dry_breaker_tokens(vec![vec![2, 1]]))[4], 2.0);
         // Token 4 is a breaker itself: it may follow.
-        assert_eq!(
-            penalties(&text, |o| o.dry_breaker_tokens(vec![vec![4]])),
-            [0.0; 8]
-        );
+        assert_eq!(penalties(&text, |o| o.dry_breaker_tokens(vec![vec![4]])), [0.0; 8]);
     }
 
     #[test]
@@ -379,10 +330,7 @@ mod tests {
             });
             let mut sampler = Sampler::with_texts(&options, 8, texts).unwrap();
             text.iter().for_each(|&t| sampler.accept(t));
-            logits(&mut sampler, &[0.0; 8])
-                .iter()
-                .map(|x| 0.0 - x)
-                .collect::<Vec<_>>()
+            logits(&mut sampler, &[0.0; 8]).iter().map(|x| 0.0 - x).collect::<Vec<_>>()
         };
         let across = [5, 6, 1, 2, 3, 5, 6, 1, 2];
         assert_eq!(with_texts(&["none of these"], &across)[3], 4.0);
@@ -422,11 +370,7 @@ mod tests {
         }
         longest[breaker as usize] = 0;
         let penalty = |l: usize| {
-            if l >= allowed {
-                2f32.powi((l - allowed) as i32)
-            } else {
-                0.0
-            }
+            if l >= allowed { 2f32.powi((l - allowed) as i32) } else { 0.0 }
         };
         longest.into_iter().map(penalty).collect()
     }

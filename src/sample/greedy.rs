@@ -20,10 +20,7 @@ mod tests {
         let mut greedy = chain("temperature", |o| o.temperature(0.0));
         assert_eq!(tokens(&mut greedy, &[1.0, 4.0, -2.0, 4.0]), [1]);
         assert_eq!(
-            tokens(
-                &mut greedy,
-                &[f32::NEG_INFINITY, f32::MIN, f32::NEG_INFINITY, f32::MIN]
-            ),
+            tokens(&mut greedy, &[f32::NEG_INFINITY, f32::MIN, f32::NEG_INFINITY, f32::MIN]),
             [1]
         );
     }

@@ -19,17 +19,9 @@ pub(super) static KIND: SamplerKind = SamplerKind {
         help: "Add a bias to a token's logit: 42+1.5, 42-1; 42-inf bans it",
         expected: "a token id and a bias, as in 42+1.5, 42-1 or 42-inf",
         repeats: true,
-        get: |o| {
-            o.logit_bias
-                .iter()
-                .map(|b| format!("{}{:+}", b.token, b.bias))
-                .collect()
-        },
+        get: |o| o.logit_bias.iter().map(|b| format!("{}{:+}", b.token, b.bias)).collect(),
         set: |o, values| {
-            o.logit_bias = values
-                .iter()
-                .map(|v| parse(v.trim()))
-                .collect::<Option<_>>()?;
+            o.logit_bias = values.iter().map(|v| parse(v.trim())).collect::<Option<_>>()?;
             Some(())
         },
         valid: |o| o.logit_bias.iter().all(|b| b.bias < f32::INFINITY),
@@ -59,10 +51,7 @@ pub(super) static KIND: SamplerKind = SamplerKind {
 fn parse(text: &str) -> Option<TokenBias> {
     let sign = text.find(['+', '-'])?;
     let bias: f32 = text[sign..].parse().ok()?;
-    Some(TokenBias {
-        token: text[..sign].parse().ok()?,
-        bias,
-    })
+    Some(TokenBias { token: text[..sign].parse().ok()?, bias })
 }
 
 #[derive(Clone)]
@@ -73,13 +62,12 @@ struct LogitBias {
 
 impl Stage for LogitBias {
     fn apply(&mut self, candidates: &mut Candidates<'_>, _: &mut Rng) {
-        candidates.edit(
-            self.biases.iter().map(|b| b.token),
-            |token, logit| match self.biases.binary_search_by_key(&token, |b| b.token) {
+        candidates.edit(self.biases.iter().map(|b| b.token), |token, logit| {
+            match self.biases.binary_search_by_key(&token, |b| b.token) {
                 Ok(at) => logit + self.biases[at].bias,
                 Err(_) => logit,
-            },
-        );
+            }
+        });
     }
 }
 
@@ -105,10 +93,7 @@ mod tests {
         assert_eq!((KIND.flags[0].get)(&o), ["42+1.5", "7-1", "8-inf"]);
         for bad in ["42", "x+1", "42+nan", "42+inf", "+1", "42+1x", "-1+2"] {
             let error = o.set("logit-bias", &[bad]).unwrap_err().to_string();
-            assert!(
-                error.contains(&format!("found {bad}, expected a token id")),
-                "{error}"
-            );
+            assert!(error.contains(&format!("found {bad}, expected a token id")), "{error}");
         }
         assert_eq!(o.logit_bias.len(), 3, "a refused value changes nothing");
     }
@@ -116,14 +101,8 @@ mod tests {
     #[test]
     fn json_writes_a_ban_as_false() {
         let o = SamplerOptions::default().logit_bias(vec![
-            TokenBias {
-                token: 5,
-                bias: f32::NEG_INFINITY,
-            },
-            TokenBias {
-                token: 6,
-                bias: 2.0,
-            },
+            TokenBias { token: 5, bias: f32::NEG_INFINITY },
+            TokenBias { token: 6, bias: 2.0 },
         ]);
         let json = serde_json::to_value(&o).unwrap();
         assert_eq!(json["logit_bias"].to_string(), "[[5,false],[6,2.0]]");
@@ -132,14 +111,8 @@ mod tests {
 
     #[test]
     fn a_token_outside_the_vocabulary_is_refused_by_name() {
-        let o = SamplerOptions::default().logit_bias(vec![TokenBias {
-            token: 8,
-            bias: 1.0,
-        }]);
+        let o = SamplerOptions::default().logit_bias(vec![TokenBias { token: 8, bias: 1.0 }]);
         let error = Sampler::new(&o, 8).err().unwrap().to_string();
-        assert!(
-            error.contains("found token 8, expected a token id below n_vocab = 8"),
-            "{error}"
-        );
+        assert!(error.contains("found token 8, expected a token id below n_vocab = 8"), "{error}");
     }
 }

@@ -30,10 +30,7 @@ pub fn top_logprobs(logits: &[f32], n: usize) -> Result<Vec<TokenLogprob>, Sampl
     Ok(candidates
         .list()
         .iter()
-        .map(|c| TokenLogprob {
-            token: c.token,
-            logprob: logprob(c.logit),
-        })
+        .map(|c| TokenLogprob { token: c.token, logprob: logprob(c.logit) })
         .collect())
 }
 
@@ -42,10 +39,7 @@ pub fn top_logprobs(logits: &[f32], n: usize) -> Result<Vec<TokenLogprob>, Sampl
 /// # Errors
 /// As [`top_logprobs`]; a token outside the vocabulary.
 pub fn logprob(logits: &[f32], token: u32) -> Result<f32, SampleError> {
-    let outside = SampleError::Token {
-        token,
-        n_vocab: logits.len(),
-    };
+    let outside = SampleError::Token { token, n_vocab: logits.len() };
     let logit = *logits.get(token as usize).ok_or(outside)?;
     let norm = log_sum(&Candidates::new(logits, &mut Buffers::default())?)?;
     Ok((f64::from(logit) - norm) as f32)
@@ -70,20 +64,14 @@ mod tests {
         let sum: f64 = logits.iter().map(|x| f64::from(*x).exp()).sum();
         for (place, top) in top_logprobs(&logits, 1000).unwrap().iter().enumerate() {
             let want = f64::from(logits[top.token as usize]) - sum.ln();
-            assert!(
-                (f64::from(top.logprob) - want).abs() < 1e-5,
-                "place {place}"
-            );
+            assert!((f64::from(top.logprob) - want).abs() < 1e-5, "place {place}");
             assert_eq!(logprob(&logits, top.token).unwrap(), top.logprob);
         }
     }
 
     #[test]
     fn refuses_what_is_no_distribution() {
-        assert!(matches!(
-            top_logprobs(&[], 1),
-            Err(SampleError::NoCandidates { .. })
-        ));
+        assert!(matches!(top_logprobs(&[], 1), Err(SampleError::NoCandidates { .. })));
         assert!(matches!(
             top_logprobs(&[f32::NEG_INFINITY; 3], 1),
             Err(SampleError::NoCandidates { .. })
@@ -92,13 +80,7 @@ mod tests {
             top_logprobs(&[0.0, f32::NAN], 1),
             Err(SampleError::NotFinite { token: 1, .. })
         ));
-        assert!(matches!(
-            logprob(&[0.0], 1),
-            Err(SampleError::Token {
-                token: 1,
-                n_vocab: 1
-            })
-        ));
+        assert!(matches!(logprob(&[0.0], 1), Err(SampleError::Token { token: 1, n_vocab: 1 })));
         assert_eq!(logprob(&[0.0, f32::NEG_INFINITY], 1), Ok(f32::NEG_INFINITY));
     }
 }

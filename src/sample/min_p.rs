@@ -21,11 +21,7 @@ pub(super) static KIND: SamplerKind = SamplerKind {
     build: |options, _| {
         // Below the smallest normal float the logarithm has no meaning, and no token has that probability.
         let on = options.min_p >= f32::MIN_POSITIVE;
-        let distance = if on {
-            math::ln(f64::from(options.min_p)) as f32
-        } else {
-            0.0
-        };
+        let distance = if on { math::ln(f64::from(options.min_p)) as f32 } else { 0.0 };
         Ok(on.then(|| Box::new(MinP { distance }) as Box<dyn Stage>))
     },
 };
@@ -64,9 +60,6 @@ mod tests {
 
     #[test]
     fn ties_with_the_best_all_stay() {
-        assert_eq!(
-            tokens(&mut chain("min-p", |o| o.min_p(1.0)), &[3.0, 3.0, 2.0]),
-            [0, 1]
-        );
+        assert_eq!(tokens(&mut chain("min-p", |o| o.min_p(1.0)), &[3.0, 3.0, 2.0]), [0, 1]);
     }
 }

@@ -35,15 +35,8 @@ pub(super) static KIND: SamplerKind = SamplerKind {
         ),
     ],
     build: |options, _| {
-        let (tau, eta) = (
-            f64::from(options.mirostat_tau),
-            f64::from(options.mirostat_eta),
-        );
-        let stage = Mirostat {
-            tau,
-            eta,
-            mu: 2.0 * tau,
-        };
+        let (tau, eta) = (f64::from(options.mirostat_tau), f64::from(options.mirostat_eta));
+        let stage = Mirostat { tau, eta, mu: 2.0 * tau };
         Ok((options.mirostat == 2).then(|| Box::new(stage) as Box<dyn Stage>))
     },
 };
@@ -91,11 +84,7 @@ mod tests {
         assert_eq!(at(2.0), [0, 1, 2, 3], "mu 4 bits");
         assert_eq!(at(1.25), [0, 1], "mu 2.5 bits");
         assert_eq!(at(0.75), [0], "mu 1.5 bits");
-        assert_eq!(
-            at(0.1),
-            [0],
-            "the best stays even when it surprises more than mu"
-        );
+        assert_eq!(at(0.1), [0], "the best stays even when it surprises more than mu");
     }
 
     #[test]
@@ -108,20 +97,12 @@ mod tests {
             let mut bits = 0.0;
             for i in 0..3000 {
                 let token = run(&mut sampler, &logits);
-                let p = sampler
-                    .candidates()
-                    .iter()
-                    .find(|c| c.token == token)
-                    .unwrap()
-                    .p;
+                let p = sampler.candidates().iter().find(|c| c.token == token).unwrap().p;
                 if i >= 1000 {
                     bits -= p.log2() / 2000.0;
                 }
             }
-            assert!(
-                (bits - tau).abs() < 0.15,
-                "mean surprise {bits}, target {tau}"
-            );
+            assert!((bits - tau).abs() < 0.15, "mean surprise {bits}, target {tau}");
         }
     }
 }

@@ -121,17 +121,10 @@ impl Sampler {
         if n_vocab == 0 {
             return Err(OptionError::EmptyVocabulary);
         }
-        let at = |place| {
-            SAMPLERS
-                .iter()
-                .copied()
-                .filter(move |kind| kind.place == place)
-        };
+        let at = |place| SAMPLERS.iter().copied().filter(move |kind| kind.place == place);
         let mirostat = options.mirostat != 0;
-        let ordered = options
-            .samplers
-            .kinds()
-            .filter(|kind| !mirostat || kind.place == Place::Ordered);
+        let ordered =
+            options.samplers.kinds().filter(|kind| !mirostat || kind.place == Place::Ordered);
         let setup = table::Setup { n_vocab, texts };
         let mut stages = Vec::new();
         for kind in at(Place::First).chain(ordered).chain(at(Place::Last)) {
@@ -140,12 +133,7 @@ impl Sampler {
             }
         }
         let rng = Rng::new(options.seed.unwrap_or_else(Rng::random_seed));
-        Ok(Sampler {
-            stages,
-            buffers: Buffers::default(),
-            rng,
-            n_vocab,
-        })
+        Ok(Sampler { stages, buffers: Buffers::default(), rng, n_vocab })
     }
 
     /// Draws a token. `logits` is `[n_vocab]` or longer: what stands after `n_vocab` is padding of the model's
@@ -156,13 +144,10 @@ impl Sampler {
     pub fn sample(&mut self, logits: &[f32]) -> Result<u32, SampleError> {
         self.narrow(logits)?;
         let list = &self.buffers.list;
-        let place = draw::draw(list, &mut self.rng).ok_or(SampleError::NoCandidates {
-            after: "the last sampler",
-        })?;
+        let place = draw::draw(list, &mut self.rng)
+            .ok_or(SampleError::NoCandidates { after: "the last sampler" })?;
         let drawn = list[place];
-        self.stages
-            .iter_mut()
-            .for_each(|(_, stage)| stage.drawn(drawn.p));
+        self.stages.iter_mut().for_each(|(_, stage)| stage.drawn(drawn.p));
         Ok(drawn.token)
     }
 
@@ -175,9 +160,7 @@ impl Sampler {
 
     /// Takes note of a token of the text, drawn or given (of the prompt, say): penalties and DRY look at these.
     pub fn accept(&mut self, token: u32) {
-        self.stages
-            .iter_mut()
-            .for_each(|(_, stage)| stage.accept(token));
+        self.stages.iter_mut().for_each(|(_, stage)| stage.accept(token));
     }
 
     /// Goes back to the start: forgets the text and begins the random numbers anew.
@@ -200,10 +183,9 @@ impl Sampler {
     /// Runs the chain and weighs what is left.
     fn narrow(&mut self, logits: &[f32]) -> Result<(), SampleError> {
         let found = logits.len();
-        let logits = logits.get(..self.n_vocab).ok_or(SampleError::Logits {
-            found,
-            n_vocab: self.n_vocab,
-        })?;
+        let logits = logits
+            .get(..self.n_vocab)
+            .ok_or(SampleError::Logits { found, n_vocab: self.n_vocab })?;
         let mut candidates = Candidates::new(logits, &mut self.buffers)?;
         let mut after = "the model";
         for (name, stage) in &mut self.stages {

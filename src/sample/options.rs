@@ -158,9 +158,7 @@ impl SamplerOptions {
             name: name.to_owned(),
             known: Flag::all().map(|f| f.field).collect::<Vec<_>>().join(", "),
         };
-        let flag = Flag::all()
-            .find(|f| f.long == name || f.field == name)
-            .ok_or_else(unknown)?;
+        let flag = Flag::all().find(|f| f.long == name || f.field == name).ok_or_else(unknown)?;
         let mut changed = self.clone();
         if (flag.set)(&mut changed, values).is_none() || !(flag.valid)(&changed) {
             return Err(flag.error(values.join(" ")));
@@ -242,14 +240,7 @@ impl From<(u32, BiasText)> for TokenBias {
 impl From<TokenBias> for (u32, BiasText) {
     fn from(bias: TokenBias) -> Self {
         let banned = bias.bias == f32::NEG_INFINITY;
-        (
-            bias.token,
-            if banned {
-                BiasText::Allowed(false)
-            } else {
-                BiasText::Number(bias.bias)
-            },
-        )
+        (bias.token, if banned { BiasText::Allowed(false) } else { BiasText::Number(bias.bias) })
     }
 }
 
@@ -298,12 +289,7 @@ impl Flag {
         } else {
             self.expected.to_owned()
         };
-        OptionError::Value {
-            field: self.field,
-            flag: self.long,
-            found,
-            expected,
-        }
+        OptionError::Value { field: self.field, flag: self.long, found, expected }
     }
 }
 

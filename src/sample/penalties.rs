@@ -84,11 +84,7 @@ impl Stage for Penalties {
             let Some(&count) = self.counts.get(&token) else {
                 return logit;
             };
-            let repeated = if logit > 0.0 {
-                logit / self.repeat
-            } else {
-                logit * self.repeat
-            };
+            let repeated = if logit > 0.0 { logit / self.repeat } else { logit * self.repeat };
             repeated - count as f32 * self.frequency - self.presence
         });
     }
@@ -137,10 +133,7 @@ mod tests {
     fn after_a_sampler_that_narrows_the_list_is_edited() {
         let mut late = chain("top-k;penalties", |o| o.top_k(3).presence_penalty(5.0));
         late.accept(0);
-        assert_eq!(
-            logits(&mut late, &STEP),
-            [-3.0, f32::NEG_INFINITY, 1.0, 0.5]
-        );
+        assert_eq!(logits(&mut late, &STEP), [-3.0, f32::NEG_INFINITY, 1.0, 0.5]);
     }
 
     #[test]

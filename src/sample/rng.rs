@@ -13,10 +13,7 @@ pub(super) struct Rng {
 
 impl Rng {
     pub(super) fn new(seed: u64) -> Rng {
-        Rng {
-            seed,
-            stream: ChaCha8Rng::seed_from_u64(seed),
-        }
+        Rng { seed, stream: ChaCha8Rng::seed_from_u64(seed) }
     }
 
     /// A seed that nobody chose. It has 32 bits, so that it is short enough to be typed again.

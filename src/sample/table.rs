@@ -79,18 +79,13 @@ impl Order {
 
     /// The samplers in this order.
     pub(super) fn kinds(&self) -> impl Iterator<Item = &'static SamplerKind> {
-        self.0
-            .iter()
-            .filter_map(|name| ordered().find(|kind| kind.name == *name))
+        self.0.iter().filter_map(|name| ordered().find(|kind| kind.name == *name))
     }
 }
 
 fn ordered() -> impl Iterator<Item = &'static SamplerKind> {
     let is_ordered = |p| matches!(p, Place::Ordered | Place::OrderedUnlessMirostat);
-    SAMPLERS
-        .iter()
-        .copied()
-        .filter(move |kind| is_ordered(kind.place))
+    SAMPLERS.iter().copied().filter(move |kind| is_ordered(kind.place))
 }
 
 impl Default for Order {
@@ -106,11 +101,7 @@ impl FromStr for Order {
     /// which draws from the model's own distribution.
     fn from_str(text: &str) -> Result<Order, OrderError> {
         let mut names = Vec::new();
-        for name in text
-            .split([';', ','])
-            .map(str::trim)
-            .filter(|name| !name.is_empty())
-        {
+        for name in text.split([';', ',']).map(str::trim).filter(|name| !name.is_empty()) {
             let plain = name.to_ascii_lowercase().replace('_', "-");
             let kind = ordered()
                 .find(|kind| kind.name == plain || kind.aliases.contains(&plain.as_str()))
@@ -180,10 +171,7 @@ mod tests {
     #[test]
     fn an_order_reads_what_it_prints_and_the_usual_spellings() {
         let order = Order::default();
-        assert_eq!(
-            order.to_string(),
-            "penalties;dry;top-k;typical;top-p;min-p;xtc;temperature"
-        );
+        assert_eq!(order.to_string(), "penalties;dry;top-k;typical;top-p;min-p;xtc;temperature");
         assert_eq!(order.to_string().parse(), Ok(order));
         let spelled: Order = " top_p, TEMP ;typ_p;;".parse().unwrap();
         assert_eq!(spelled.to_string(), "top-p;temperature;typical");
@@ -193,18 +181,9 @@ mod tests {
     #[test]
     fn an_order_refuses_unknown_and_repeated_names() {
         let error = "top-k;topq".parse::<Order>().unwrap_err().to_string();
-        assert!(
-            error.contains("found topq") && error.contains("min-p"),
-            "{error}"
-        );
-        assert_eq!(
-            "top-k;top_k".parse::<Order>(),
-            Err(OrderError::Twice { name: "top-k" })
-        );
-        assert!(
-            "logit-bias".parse::<Order>().is_err(),
-            "the bias has a fixed place"
-        );
+        assert!(error.contains("found topq") && error.contains("min-p"), "{error}");
+        assert_eq!("top-k;top_k".parse::<Order>(), Err(OrderError::Twice { name: "top-k" }));
+        assert!("logit-bias".parse::<Order>().is_err(), "the bias has a fixed place");
     }
 
     #[test]
@@ -213,11 +192,7 @@ mod tests {
         for kind in SAMPLERS {
             assert!(seen.insert(kind.name.to_owned()), "{} twice", kind.name);
             assert!(kind.aliases.iter().all(|a| seen.insert((*a).to_owned())));
-            assert!(
-                kind.doc.ends_with('.') && !kind.source.is_empty(),
-                "{}",
-                kind.name
-            );
+            assert!(kind.doc.ends_with('.') && !kind.source.is_empty(), "{}", kind.name);
         }
         let mut flags = std::collections::HashSet::new();
         for flag in Flag::all() {
@@ -228,12 +203,7 @@ mod tests {
     #[test]
     fn every_option_has_a_flag_and_every_flag_an_option() {
         let json = serde_json::to_value(SamplerOptions::default()).unwrap();
-        let mut fields: Vec<_> = json
-            .as_object()
-            .unwrap()
-            .keys()
-            .map(String::as_str)
-            .collect();
+        let mut fields: Vec<_> = json.as_object().unwrap().keys().map(String::as_str).collect();
         let mut flags: Vec<_> = Flag::all().map(|f| f.field).collect();
         fields.sort_unstable();
         flags.sort_unstable();

@@ -49,11 +49,7 @@ pub(super) static KIND: SamplerKind = SamplerKind {
         let range = options.dynatemp_range;
         Ok(if range > 0.0 {
             let exponent = f64::from(options.dynatemp_exponent);
-            Some(Box::new(Dynamic {
-                lo: (t - range).max(0.0),
-                hi: t + range,
-                exponent,
-            }))
+            Some(Box::new(Dynamic { lo: (t - range).max(0.0), hi: t + range, exponent }))
         } else if t < GREEDY_BELOW {
             Some(Box::new(Greedy))
         } else if t == 1.0 {
@@ -123,10 +119,8 @@ mod tests {
             &logits_of(&[0.75, 0.25]),
         );
         close(&p, &[0.75, 0.25]);
-        let tiny = probabilities(
-            &mut chain("temperature", |o| o.temperature(1e-30)),
-            &[1e30, 9e29],
-        );
+        let tiny =
+            probabilities(&mut chain("temperature", |o| o.temperature(1e-30)), &[1e30, 9e29]);
         close(&tiny, &[1.0]);
     }
 
@@ -135,16 +129,11 @@ mod tests {
         let dynamic = |lo_hi: (f32, f32), exponent| {
             let (t, range) = ((lo_hi.0 + lo_hi.1) / 2.0, (lo_hi.1 - lo_hi.0) / 2.0);
             chain("temperature", |o| {
-                o.temperature(t)
-                    .dynatemp_range(range)
-                    .dynatemp_exponent(exponent)
+                o.temperature(t).dynatemp_range(range).dynatemp_exponent(exponent)
             })
         };
         // All equal: entropy is at its maximum, the temperature at its upper end, the result flat.
-        close(
-            &probabilities(&mut dynamic((0.5, 1.5), 1.0), &[2.0; 4]),
-            &[0.25; 4],
-        );
+        close(&probabilities(&mut dynamic((0.5, 1.5), 1.0), &[2.0; 4]), &[0.25; 4]);
         // H(0.75, 0.25) / ln 2 = 0.811278: t = 0.5 + 0.811278 = 1.311278.
         let p = probabilities(&mut dynamic((0.5, 1.5), 1.0), &logits_of(&[0.75, 0.25]));
         let odds = 3.0f32.powf(1.0 / 1.311_278);
@@ -154,9 +143,6 @@ mod tests {
         let odds = 3.0f32.powf(1.0 / 1.5);
         close(&p, &[odds / (1.0 + odds), 1.0 / (1.0 + odds)]);
         // Certainty gives the lower end, which may be 0.
-        close(
-            &probabilities(&mut dynamic((0.0, 1.0), 1.0), &[200.0, 0.0]),
-            &[1.0],
-        );
+        close(&probabilities(&mut dynamic((0.0, 1.0), 1.0), &[200.0, 0.0]), &[1.0]);
     }
 }

@@ -4,16 +4,9 @@ use super::{Sampler, SamplerOptions};
 
 /// A chain of `order` alone: temperature 1 and a fixed seed unless `set` says otherwise.
 pub(super) fn chain(order: &str, set: impl FnOnce(SamplerOptions) -> SamplerOptions) -> Sampler {
-    let options = SamplerOptions::default()
-        .samplers(order.parse().unwrap())
-        .temperature(1.0)
-        .seed(Some(1));
-    Sampler::new(&set(options), 1 << 20)
-        .map(|s| Sampler {
-            n_vocab: usize::MAX,
-            ..s
-        })
-        .unwrap()
+    let options =
+        SamplerOptions::default().samplers(order.parse().unwrap()).temperature(1.0).seed(Some(1));
+    Sampler::new(&set(options), 1 << 20).map(|s| Sampler { n_vocab: usize::MAX, ..s }).unwrap()
 }
 
 /// The candidates' tokens, in the order of the list.
@@ -32,10 +25,7 @@ pub(super) fn probabilities(sampler: &mut Sampler, logits: &[f32]) -> Vec<f32> {
 pub(super) fn logits(sampler: &mut Sampler, logits: &[f32]) -> Vec<f32> {
     run(sampler, logits);
     let mut after = vec![f32::NEG_INFINITY; logits.len()];
-    sampler
-        .candidates()
-        .iter()
-        .for_each(|c| after[c.token as usize] = c.logit);
+    sampler.candidates().iter().for_each(|c| after[c.token as usize] = c.logit);
     after
 }
 

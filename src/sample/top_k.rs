@@ -42,20 +42,14 @@ mod tests {
     fn keeps_the_k_largest_and_breaks_ties_by_id() {
         let logits = [1.0, 5.0, 3.0, 5.0, 4.0];
         assert_eq!(tokens(&mut chain("top-k", |o| o.top_k(2)), &logits), [1, 3]);
-        assert_eq!(
-            tokens(&mut chain("top-k", |o| o.top_k(3)), &logits),
-            [1, 3, 4]
-        );
+        assert_eq!(tokens(&mut chain("top-k", |o| o.top_k(3)), &logits), [1, 3, 4]);
         assert_eq!(tokens(&mut chain("top-k", |o| o.top_k(1)), &[2.0; 5]), [0]);
     }
 
     #[test]
     fn is_off_at_zero_and_beyond_the_vocabulary() {
         for k in [0, 5, 6, u32::MAX] {
-            let kept = tokens(
-                &mut chain("top-k", |o| o.top_k(k)),
-                &[1.0, 5.0, 3.0, 5.0, 4.0],
-            );
+            let kept = tokens(&mut chain("top-k", |o| o.top_k(k)), &[1.0, 5.0, 3.0, 5.0, 4.0]);
             assert_eq!(kept.len(), 5, "top_k {k}");
         }
     }

@@ -49,25 +49,16 @@ mod tests {
             (0.75, &[1, 3, 2]),
             (0.95, &[1, 3, 2, 0]),
         ] {
-            assert_eq!(
-                tokens(&mut chain("top-p", |o| o.top_p(p)), &logits),
-                kept,
-                "top_p {p}"
-            );
+            assert_eq!(tokens(&mut chain("top-p", |o| o.top_p(p)), &logits), kept, "top_p {p}");
         }
     }
 
     #[test]
     fn the_whole_vocabulary_and_a_sorted_list_give_the_same() {
         // Flat enough that the first try with few candidates falls short.
-        let logits: Vec<f32> = (0..5000u32)
-            .map(|i| (i * 7919 % 5000) as f32 / 2500.0)
-            .collect();
+        let logits: Vec<f32> = (0..5000u32).map(|i| (i * 7919 % 5000) as f32 / 2500.0).collect();
         let dense = tokens(&mut chain("top-p", |o| o.top_p(0.9)), &logits);
-        let listed = tokens(
-            &mut chain("top-k;top-p", |o| o.top_k(4999).top_p(0.9)),
-            &logits,
-        );
+        let listed = tokens(&mut chain("top-k;top-p", |o| o.top_k(4999).top_p(0.9)), &logits);
         assert!(dense.len() > 3000, "{}", dense.len());
         assert!(dense.len().abs_diff(listed.len()) <= 1);
         assert_eq!(dense[..3000], listed[..3000]);

@@ -20,12 +20,7 @@ pub(super) static KIND: SamplerKind = SamplerKind {
     )],
     build: |options, _| {
         let mass = f64::from(options.typical_p);
-        Ok((mass < 1.0).then(|| {
-            Box::new(Typical {
-                mass,
-                ranked: Vec::new(),
-            }) as Box<dyn Stage>
-        }))
+        Ok((mass < 1.0).then(|| Box::new(Typical { mass, ranked: Vec::new() }) as Box<dyn Stage>))
     },
 };
 
@@ -48,10 +43,8 @@ impl Stage for Typical {
                 (-math::ln(p.into()) - entropy).abs()
             }
         };
-        self.ranked
-            .extend(list.iter().enumerate().map(|(i, c)| (distance(c.p), i)));
-        self.ranked
-            .sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+        self.ranked.extend(list.iter().enumerate().map(|(i, c)| (distance(c.p), i)));
+        self.ranked.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
         let mut sum = 0.0;
         let reached = self.ranked.iter().position(|&(_, i)| {
             sum += f64::from(list[i].p);
@@ -84,9 +77,6 @@ mod tests {
 
     #[test]
     fn a_flat_distribution_loses_nothing_it_needs() {
-        assert_eq!(
-            tokens(&mut chain("typical", |o| o.typical_p(0.95)), &[1.0; 10]).len(),
-            10
-        );
+        assert_eq!(tokens(&mut chain("typical", |o| o.typical_p(0.95)), &[1.0; 10]).len(), 10);
     }
 }

@@ -65,30 +65,20 @@ mod tests {
     #[test]
     fn only_the_least_top_choice_stays() {
         let logits = logits_of(&[0.1, 0.4, 0.3, 0.2]);
-        let at = |t| {
-            tokens(
-                &mut chain("xtc", |o| o.xtc_probability(1.0).xtc_threshold(t)),
-                &logits,
-            )
-        };
+        let at =
+            |t| tokens(&mut chain("xtc", |o| o.xtc_probability(1.0).xtc_threshold(t)), &logits);
         assert_eq!(at(0.15), [3, 0]);
         assert_eq!(at(0.25), [2, 3, 0]);
         assert_eq!(at(0.35), [1, 2, 3, 0], "a single top choice is not removed");
         assert_eq!(at(0.45), [1, 2, 3, 0], "nor is anything when there is none");
-        assert_eq!(
-            at(0.0),
-            [0],
-            "with a threshold of 0 the least probable of all stays"
-        );
+        assert_eq!(at(0.0), [0], "with a threshold of 0 the least probable of all stays");
     }
 
     #[test]
     fn acts_as_often_as_asked() {
         let logits = logits_of(&[0.5, 0.5]);
         let mut sampler = chain("xtc", |o| o.xtc_probability(0.25).xtc_threshold(0.1));
-        let acted = (0..4000)
-            .filter(|_| tokens(&mut sampler, &logits).len() == 1)
-            .count();
+        let acted = (0..4000).filter(|_| tokens(&mut sampler, &logits).len() == 1).count();
         // 1000 expected, standard deviation 27.
         assert!((890..1110).contains(&acted), "{acted}");
     }

@@ -80,7 +80,10 @@ mod tests {
     #[test]
     fn a_stop_text_is_found_however_it_is_cut() {
         for size in 1..8 {
-            assert_eq!(run(&["END", "\n\n"], "one EN two END three", size), ("one EN two ".into(), true));
+            assert_eq!(
+                run(&["END", "\n\n"], "one EN two END three", size),
+                ("one EN two ".into(), true)
+            );
             assert_eq!(run(&["ENDE", "ND"], "xEND", size), ("xE".into(), true));
             assert_eq!(run(&["END"], "all of it EN", size), ("all of it EN".into(), false));
             assert_eq!(run(&["日本"], "日日本", size), ("日".into(), true));

@@ -20,12 +20,8 @@ pub(crate) const LONG_TABLES: &[&str] = &[];
 pub(crate) const MAX_DATA_BYTES: u64 = 300 * 1024;
 
 /// The crates from the top down, by folder and by the name that code uses. Each may import those below it.
-pub(crate) const CRATES: &[(&str, &str)] = &[
-    ("", "pumice"),
-    ("models/", "models"),
-    ("quant/", "quant"),
-    ("formats/", "formats"),
-];
+pub(crate) const CRATES: &[(&str, &str)] =
+    &[("", "pumice"), ("models/", "models"), ("quant/", "quant"), ("formats/", "formats")];
 
 /// What a room may not use: (files that begin with this, word of the code, why).
 const NOT_HERE: &[(&str, &str, &str)] = &[
@@ -75,11 +71,7 @@ const UNSAFE_ROOMS: &[&str] = &[
 ];
 
 /// Where tensor types are told apart.
-const TYPE_ROOMS: &[&str] = &[
-    "quant/src/table.rs",
-    "quant/src/types/",
-    "formats/src/types.rs",
-];
+const TYPE_ROOMS: &[&str] = &["quant/src/table.rs", "quant/src/types/", "formats/src/types.rs"];
 
 /// Names of architectures as `general.architecture` gives them.
 const ARCHITECTURES: &str = "afmoe apertus arcee arctic baichuan bailingmoe bailingmoe2 bert bitnet bloom \
@@ -94,12 +86,8 @@ const ARCHITECTURES: &str = "afmoe apertus arcee arctic baichuan bailingmoe bail
 
 /// Where the same words mean something else: names of tokenizers and of their splits, models of the
 /// catalogue, forms of templates.
-const NAME_ROOMS: &[&str] = &[
-    "models/src/arch/",
-    "src/text/tokenizer/",
-    "src/text/template/fallback.rs",
-    "src/hub/",
-];
+const NAME_ROOMS: &[&str] =
+    &["models/src/arch/", "src/text/tokenizer/", "src/text/template/fallback.rs", "src/hub/"];
 
 /// Texts that no tracked file may hold. In two halves, so that this file does not hold them either.
 const FORBIDDEN_TEXTS: &[(&str, &str, &str)] = &[
@@ -138,10 +126,7 @@ fn is_product(path: &str) -> bool {
 
 /// The crate a file belongs to, as an index of [`CRATES`].
 fn crate_of(path: &str) -> usize {
-    CRATES
-        .iter()
-        .rposition(|(folder, _)| path.starts_with(folder))
-        .unwrap_or(0)
+    CRATES.iter().rposition(|(folder, _)| path.starts_with(folder)).unwrap_or(0)
 }
 
 /// Imports between crates go down only, in code.
@@ -155,11 +140,7 @@ pub(crate) fn imports_go_down(file: &File<'_>) -> Findings {
             // `crate::models::x` or `self.models` is something of the crate itself.
             let inner = before.ends_with("::") || before.ends_with('.');
             if !inner && after.starts_with("::") {
-                found.push(at(
-                    file,
-                    line,
-                    &format!("{} may not import {name}", CRATES[own].1),
-                ));
+                found.push(at(file, line, &format!("{} may not import {name}", CRATES[own].1)));
             }
         }
     }
@@ -178,11 +159,7 @@ pub(crate) fn manifest_goes_down(path: &str, text: &str) -> Findings {
                 || line.contains(&format!("path = \"../{name}\""))
         };
         if own > 0 && CRATES[..own].iter().any(|c| above(&c)) {
-            found.push(format!(
-                "{path}:{}: {} may not depend on this",
-                number + 1,
-                CRATES[own].1
-            ));
+            found.push(format!("{path}:{}: {} may not depend on this", number + 1, CRATES[own].1));
         }
     }
     found
@@ -191,25 +168,12 @@ pub(crate) fn manifest_goes_down(path: &str, text: &str) -> Findings {
 /// Rooms keep to what they are for.
 pub(crate) fn rooms_keep_out(file: &File<'_>) -> Findings {
     let mut found = Vec::new();
-    for (_, word, why) in NOT_HERE
-        .iter()
-        .filter(|(room, ..)| file.path.starts_with(room))
-    {
+    for (_, word, why) in NOT_HERE.iter().filter(|(room, ..)| file.path.starts_with(room)) {
         let lines = file.source.words(word).into_iter().map(|(line, _)| line);
-        found.extend(
-            lines
-                .filter(|l| *l < file.source.tests_from)
-                .map(|l| at(file, l, why)),
-        );
+        found.extend(lines.filter(|l| *l < file.source.tests_from).map(|l| at(file, l, why)));
     }
     if file.path.starts_with("models/src/arch/") {
-        for (line, text) in file
-            .source
-            .code
-            .lines()
-            .enumerate()
-            .take(file.source.tests_from)
-        {
+        for (line, text) in file.source.code.lines().enumerate().take(file.source.tests_from) {
             for (place, _) in text.match_indices("crate::") {
                 let module: String = text[place + 7..]
                     .chars()
@@ -229,19 +193,11 @@ pub(crate) fn no_architecture_names(file: &File<'_>) -> Findings {
     if !is_product(file.path) || starts(file.path, NAME_ROOMS) {
         return vec![];
     }
-    let product = file
-        .source
-        .strings
-        .iter()
-        .filter(|(line, _)| *line < file.source.tests_from);
+    let product = file.source.strings.iter().filter(|(line, _)| *line < file.source.tests_from);
     product
         .filter(|(_, text)| ARCHITECTURES.split_whitespace().any(|name| name == text))
         .map(|(line, text)| {
-            at(
-                file,
-                *line,
-                &format!("the architecture {text} is named outside the registry"),
-            )
+            at(file, *line, &format!("the architecture {text} is named outside the registry"))
         })
         .collect()
 }
@@ -252,10 +208,7 @@ pub(crate) fn short_enough(file: &File<'_>) -> Findings {
     if lines <= MAX_LINES || LONG_TABLES.contains(&file.path) {
         return vec![];
     }
-    vec![format!(
-        "{}: {lines} lines, expected at most {MAX_LINES}",
-        file.path
-    )]
+    vec![format!("{}: {lines} lines, expected at most {MAX_LINES}", file.path)]
 }
 
 /// `unsafe` only where it belongs, each use with its reason.
@@ -332,14 +285,13 @@ fn contract_stated(source: &Source, lines: &[&str], line: usize) -> bool {
             .take_while(|l| source.has_comment(*l) || lines[*l].trim_start().starts_with("#["))
             .any(|l| source.comment_has(l, "# Safety"))
     });
-    let module_says = source
-        .comments
-        .iter()
-        .any(|(_, c)| c.starts_with("//!") && c.contains("# Safety"))
-        || source
-            .strings
-            .iter()
-            .any(|(_, s)| s.starts_with("the contract of "));
+    // A module may also state it where it says why bodies need no blocks of their own.
+    let reason = |text: &str| text.contains("contract") && !text.contains('\n');
+    let module_says =
+        source.comments.iter().any(|(_, c)| c.starts_with("//!") && c.contains("# Safety"))
+            || source.words("unsafe_op_in_unsafe_fn").iter().any(|(line, _)| {
+                source.strings.iter().any(|(at, s)| (*line..line + 4).contains(at) && reason(s))
+            });
     let entry_says = source.comments.iter().any(|(_, c)| c.contains("# Safety"));
     trait_says || (module_says && !public) || (entry_says && private)
 }
@@ -409,10 +361,8 @@ pub(crate) fn no_type_switch(file: &File<'_>) -> Findings {
     let code = &file.source.code;
     for (place, name) in code.match_indices("TensorType::") {
         let after = &code[place + name.len()..];
-        let variant: String = after
-            .chars()
-            .take_while(|c| c.is_alphanumeric() || *c == '_')
-            .collect();
+        let variant: String =
+            after.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
         if !variant.starts_with(|c: char| c.is_uppercase()) || variant == "ALL" {
             continue;
         }
@@ -458,9 +408,7 @@ pub(crate) fn no_places(path: &str, text: &str) -> Findings {
 pub(crate) fn small_data(path: &str, bytes: u64) -> Findings {
     let data = path.starts_with("tests/data/") || path.contains("/tests/data/");
     if data && bytes > MAX_DATA_BYTES {
-        return vec![format!(
-            "{path}: {bytes} bytes, expected at most {MAX_DATA_BYTES}"
-        )];
+        return vec![format!("{path}: {bytes} bytes, expected at most {MAX_DATA_BYTES}")];
     }
     vec![]
 }

@@ -14,46 +14,25 @@ pub(crate) struct Source {
 
 impl Source {
     pub(crate) fn new(text: &str) -> Source {
-        let mut lexer = Lexer {
-            text: text.as_bytes(),
-            at: 0,
-            line: 0,
-            code: Vec::new(),
-        };
-        let mut source = Source {
-            code: String::new(),
-            comments: vec![],
-            strings: vec![],
-            tests_from: 0,
-        };
+        let mut lexer = Lexer { text: text.as_bytes(), at: 0, line: 0, code: Vec::new() };
+        let mut source =
+            Source { code: String::new(), comments: vec![], strings: vec![], tests_from: 0 };
         while lexer.at < lexer.text.len() {
             lexer.step(&mut source);
         }
         source.code = String::from_utf8_lossy(&lexer.code).into_owned();
-        let tests = source
-            .code
-            .lines()
-            .position(|line| line.trim() == "#[cfg(test)]");
+        let tests = source.code.lines().position(|line| line.trim() == "#[cfg(test)]");
         // Only a module counts: a single test-only item may stand anywhere.
         let module = |at: usize| {
-            source
-                .code
-                .lines()
-                .skip(at)
-                .take(3)
-                .any(|l| l.trim_start().starts_with("mod "))
+            source.code.lines().skip(at).take(3).any(|l| l.trim_start().starts_with("mod "))
         };
-        source.tests_from = tests
-            .filter(|at| module(*at))
-            .unwrap_or(source.code.lines().count());
+        source.tests_from = tests.filter(|at| module(*at)).unwrap_or(source.code.lines().count());
         source
     }
 
     /// Whether the comment on `line` contains `what`.
     pub(crate) fn comment_has(&self, line: usize, what: &str) -> bool {
-        self.comments
-            .iter()
-            .any(|(at, text)| *at == line && text.contains(what))
+        self.comments.iter().any(|(at, text)| *at == line && text.contains(what))
     }
 
     pub(crate) fn has_comment(&self, line: usize) -> bool {
@@ -127,11 +106,7 @@ impl Lexer<'_> {
     fn comment(&mut self, n: usize, source: &mut Source) {
         let first = self.line;
         let text = self.take(n, false);
-        source.comments.extend(
-            text.lines()
-                .enumerate()
-                .map(|(i, l)| (first + i, l.to_owned())),
-        );
+        source.comments.extend(text.lines().enumerate().map(|(i, l)| (first + i, l.to_owned())));
     }
 
     fn string(&mut self, open: usize, close: &str, escapes: bool, source: &mut Source) {
@@ -166,10 +141,7 @@ fn block_comment(text: &[u8]) -> usize {
 
 /// (bytes up to and with the opening quote, number of hashes) when a raw string starts here.
 fn raw_string(text: &[u8]) -> Option<(usize, usize)> {
-    let prefix = [&b"br"[..], b"cr", b"r"]
-        .into_iter()
-        .find(|p| text.starts_with(p))?
-        .len();
+    let prefix = [&b"br"[..], b"cr", b"r"].into_iter().find(|p| text.starts_with(p))?.len();
     let hashes = text[prefix..].iter().take_while(|b| **b == b'#').count();
     (text.get(prefix + hashes) == Some(&b'"')).then_some((prefix + hashes + 1, hashes))
 }

@@ -58,19 +58,13 @@ impl Metadata {
             // The sort is stable, so the first of the pair is the first in the file.
             let (first, second) = (&entries[pair[0] as usize], &entries[pair[1] as usize]);
             let (key, first_at) = (second.key.clone(), first.key_at);
-            return Err(Error::DuplicateKey {
-                key,
-                first_at,
-                at: second.key_at,
-            });
+            return Err(Error::DuplicateKey { key, first_at, at: second.key_at });
         }
         Ok(Self { entries, by_key })
     }
 
     fn entry(&self, key: &str) -> Option<&Entry> {
-        let i = self
-            .by_key
-            .binary_search_by(|&i| self.entries[i as usize].key.as_str().cmp(key));
+        let i = self.by_key.binary_search_by(|&i| self.entries[i as usize].key.as_str().cmp(key));
         Some(&self.entries[self.by_key[i.ok()?] as usize])
     }
 
@@ -86,9 +80,7 @@ impl Metadata {
 
     /// Keys and values in file order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &Value)> + '_ {
-        self.entries
-            .iter()
-            .map(|entry| (entry.key.as_str(), &entry.value))
+        self.entries.iter().map(|entry| (entry.key.as_str(), &entry.value))
     }
 
     /// The value of a key, of whatever type.
@@ -103,10 +95,7 @@ impl Metadata {
 
     /// The error for a key that has to be there and is not; `expected` says what it should hold.
     pub fn missing(&self, key: &str, expected: impl Into<String>) -> Error {
-        Error::MissingKey {
-            key: key.to_owned(),
-            expected: expected.into(),
-        }
+        Error::MissingKey { key: key.to_owned(), expected: expected.into() }
     }
 
     /// The error for a key whose value has the right type but cannot be used, for example a token
@@ -283,12 +272,7 @@ impl Metadata {
         if values.len() < n {
             let at = self.offset(key).unwrap_or(0);
             let (key, found) = (key.to_owned(), values.len());
-            return Err(Error::ArrayTooShort {
-                key,
-                at,
-                found,
-                expected: n,
-            });
+            return Err(Error::ArrayTooShort { key, at, found, expected: n });
         }
         values.truncate(n);
         Ok(Some(values))

@@ -154,11 +154,7 @@ impl Gguf {
             mapped => mapped?,
         };
         let header = read::header(bytes.as_slice())?;
-        let gguf = Gguf {
-            path: Some(path.to_owned()),
-            bytes,
-            header,
-        };
+        let gguf = Gguf { path: Some(path.to_owned()), bytes, header };
         match access {
             Access::Mmap => Ok(gguf),
             Access::Read => gguf.into_memory(),
@@ -169,31 +165,19 @@ impl Gguf {
     pub fn from_bytes(bytes: Vec<u8>) -> Result<Gguf, Error> {
         let header = read::header(&bytes)?;
         let bytes = Bytes::copy_of(&bytes)?;
-        Ok(Gguf {
-            path: None,
-            bytes,
-            header,
-        })
+        Ok(Gguf { path: None, bytes, header })
     }
 
     /// Reads a mapped file into memory that this process owns, so that later changes of the file do
     /// no harm; nothing is done where that is so already. Needs [`Gguf::file_bytes`] of memory.
     pub fn into_memory(self) -> Result<Gguf, Error> {
-        let Gguf {
-            path,
-            bytes,
-            header,
-        } = self;
+        let Gguf { path, bytes, header } = self;
         let len = bytes.as_slice().len() as u64;
         let bytes = match bytes.into_file() {
             Ok(file) => Bytes::read(file, len)?,
             Err(owned) => owned,
         };
-        Ok(Gguf {
-            path,
-            bytes,
-            header,
-        })
+        Ok(Gguf { path, bytes, header })
     }
 
     /// The version of the format: 2 or 3.
@@ -233,9 +217,7 @@ impl Gguf {
 
     /// The tensor with this name.
     pub fn tensor(&self, name: &str) -> Option<&TensorInfo> {
-        let Header {
-            tensors, by_name, ..
-        } = &self.header;
+        let Header { tensors, by_name, .. } = &self.header;
         let i = by_name.binary_search_by(|&i| tensors[i as usize].name.as_str().cmp(name));
         Some(&tensors[by_name[i.ok()?] as usize])
     }
@@ -250,9 +232,7 @@ impl Gguf {
 
     fn data_unnamed(&self, tensor: &TensorInfo) -> Result<&[u8], Error> {
         if self.header.endian == Endian::Big {
-            return Err(Error::BigEndianData {
-                tensor: tensor.name.clone(),
-            });
+            return Err(Error::BigEndianData { tensor: tensor.name.clone() });
         }
         self.bytes.check_len()?;
         let slice = cursor::slice(self.bytes.as_slice(), tensor.offset, tensor.n_bytes);
@@ -289,24 +269,14 @@ impl Gguf {
     /// [`Error::Lock`]: the limit on locked memory is too low, or the system has no such call.
     pub fn lock(&self) -> Result<(), Error> {
         let locked = self.bytes.lock();
-        locked.map_err(|source| {
-            self.named(Error::Lock {
-                bytes: self.file_bytes(),
-                source,
-            })
-        })
+        locked.map_err(|source| self.named(Error::Lock { bytes: self.file_bytes(), source }))
     }
 
     /// Asks the system to read the file in ahead of use. A hint: it does not wait, and systems
     /// without it do nothing.
     pub fn prefetch(&self) -> Result<(), Error> {
         let asked = self.bytes.will_need();
-        asked.map_err(|source| {
-            self.named(Error::Io {
-                doing: "prefetch the file",
-                source,
-            })
-        })
+        asked.map_err(|source| self.named(Error::Io { doing: "prefetch the file", source }))
     }
 }
 

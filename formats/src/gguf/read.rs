@@ -31,14 +31,7 @@ pub(super) fn header(bytes: &[u8]) -> Result<Header, Error> {
     let table = table(&mut cursor, n_tensors)?;
     let (tensors, by_name) = place(table, cursor.at(), alignment, bytes.len() as u64)?;
     let endian = cursor.endian();
-    Ok(Header {
-        version,
-        endian,
-        alignment,
-        metadata,
-        tensors,
-        by_name,
-    })
+    Ok(Header { version, endian, alignment, metadata, tensors, by_name })
 }
 
 fn check_magic(bytes: &[u8]) -> Result<(), Error> {
@@ -51,19 +44,10 @@ fn check_magic(bytes: &[u8]) -> Result<(), Error> {
     // A file that ends inside the magic was cut, as far as anybody can tell.
     if MAGIC.starts_with(bytes) {
         let (need, have) = (MAGIC.len() as u64, bytes.len() as u64);
-        return Err(Error::Truncated {
-            place: Place::Header,
-            item: "magic",
-            at: 0,
-            need,
-            have,
-        });
+        return Err(Error::Truncated { place: Place::Header, item: "magic", at: 0, need, have });
     }
     let magic = bytes[..bytes.len().min(MAGIC.len())].to_vec();
-    Err(Error::NotGguf {
-        magic,
-        looks_like: sniff::looks_like(bytes),
-    })
+    Err(Error::NotGguf { magic, looks_like: sniff::looks_like(bytes) })
 }
 
 /// Reads the version and, by it, the order of bytes: a version whose low half is empty in
@@ -94,36 +78,19 @@ fn metadata(cursor: &mut Cursor<'_>, n_keys: u64) -> Result<Metadata, Error> {
         cursor.place = Place::KeyName(i);
         let key = cursor.string("key", MAX_KEY_BYTES)?;
         if key.is_empty() {
-            return Err(Error::EmptyName {
-                place: cursor.place.to_owned(),
-                at: key_at + 8,
-            });
+            return Err(Error::EmptyName { place: cursor.place.to_owned(), at: key_at + 8 });
         }
         cursor.place = Place::Key(key);
         let type_at = cursor.at();
         let id = cursor.u32("value type")?;
         let Some(ty) = ValueType::from_id(id) else {
             let place = cursor.place.to_owned();
-            return Err(Error::UnknownValueType {
-                place,
-                at: type_at,
-                found: id,
-            });
+            return Err(Error::UnknownValueType { place, at: type_at, found: id });
         };
         let at = cursor.at();
         let value = value(cursor, ty, &mut inner_arrays)?;
-        cursor.check_cap(
-            "size of the metadata so far",
-            at,
-            cursor.at(),
-            MAX_METADATA_BYTES,
-        )?;
-        entries.push(Entry {
-            key: key.to_owned(),
-            value,
-            key_at,
-            at,
-        });
+        cursor.check_cap("size of the metadata so far", at, cursor.at(), MAX_METADATA_BYTES)?;
+        entries.push(Entry { key: key.to_owned(), value, key_at, at });
     }
     Metadata::new(entries)
 }
@@ -154,11 +121,7 @@ fn truth(cursor: &Cursor<'_>, at: u64, byte: u8) -> Result<bool, Error> {
     match byte {
         0 => Ok(false),
         1 => Ok(true),
-        found => Err(Error::BadBool {
-            place: cursor.place.to_owned(),
-            at,
-            found,
-        }),
+        found => Err(Error::BadBool { place: cursor.place.to_owned(), at, found }),
     }
 }
 
@@ -167,26 +130,14 @@ fn array(cursor: &mut Cursor<'_>, depth: usize, inner_arrays: &mut u64) -> Resul
     let at = cursor.at();
     if depth > MAX_ARRAY_DEPTH {
         let place = cursor.place.to_owned();
-        return Err(Error::NestedTooDeep {
-            place,
-            at,
-            cap: MAX_ARRAY_DEPTH,
-        });
+        return Err(Error::NestedTooDeep { place, at, cap: MAX_ARRAY_DEPTH });
     }
     let id = cursor.u32("array element type")?;
     let Some(ty) = ValueType::from_id(id) else {
-        return Err(Error::UnknownElementType {
-            place: cursor.place.to_owned(),
-            at,
-            found: id,
-        });
+        return Err(Error::UnknownElementType { place: cursor.place.to_owned(), at, found: id });
     };
     let n_at = cursor.at();
-    let n = cursor.count(
-        "array length",
-        ty.min_bytes(),
-        MAX_ARRAY_BYTES / ty.min_bytes(),
-    )?;
+    let n = cursor.count("array length", ty.min_bytes(), MAX_ARRAY_BYTES / ty.min_bytes())?;
     Ok(match ty {
         ValueType::U8 => Array::U8(cursor.take(n, "array")?.to_vec()),
         ValueType::I8 => Array::I8(numbers(cursor, n, i8::from_le_bytes, i8::from_be_bytes)?),
@@ -201,21 +152,13 @@ fn array(cursor: &mut Cursor<'_>, depth: usize, inner_arrays: &mut u64) -> Resul
         ValueType::Bool => {
             let at = cursor.at();
             let bytes = cursor.take(n, "array")?;
-            let bits = bytes
-                .iter()
-                .zip(at..)
-                .map(|(&byte, at)| truth(cursor, at, byte));
+            let bits = bytes.iter().zip(at..).map(|(&byte, at)| truth(cursor, at, byte));
             Array::Bool(bits.collect::<Result<_, _>>()?)
         }
         ValueType::String => Array::String(strings(cursor, n, n_at)?),
         ValueType::Array => {
             *inner_arrays += n;
-            cursor.check_cap(
-                "number of inner arrays",
-                n_at,
-                *inner_arrays,
-                MAX_INNER_ARRAYS,
-            )?;
+            cursor.check_cap("number of inner arrays", n_at, *inner_arrays, MAX_INNER_ARRAYS)?;
             let inner = (0..n).map(|_| array(cursor, depth + 1, inner_arrays));
             Array::Array(inner.collect::<Result<_, _>>()?)
         }
@@ -245,12 +188,7 @@ fn strings(cursor: &mut Cursor<'_>, n: u64, n_at: u64) -> Result<Strings, Error>
     for _ in 0..n {
         let len = cursor.u64("length of an array element")?;
         bytes.extend_from_slice(cursor.take(len, "array element")?);
-        cursor.check_cap(
-            "array size in bytes",
-            n_at,
-            bytes.len() as u64,
-            MAX_ARRAY_BYTES,
-        )?;
+        cursor.check_cap("array size in bytes", n_at, bytes.len() as u64, MAX_ARRAY_BYTES)?;
         ends.push(bytes.len() as u32);
     }
     bytes.shrink_to_fit();
@@ -265,10 +203,7 @@ fn alignment(metadata: &Metadata) -> Result<u64, Error> {
         Some(&Value::U32(found)) if found != 0 && found % 8 == 0 => Ok(u64::from(found)),
         Some(other) => {
             let at = metadata.offset(KEY).unwrap_or(0);
-            Err(Error::BadAlignment {
-                at,
-                found: other.describe(),
-            })
+            Err(Error::BadAlignment { at, found: other.describe() })
         }
     }
 }
@@ -290,10 +225,7 @@ fn table(cursor: &mut Cursor<'_>, n_tensors: u64) -> Result<Vec<Row>, Error> {
         cursor.place = Place::TensorName(i);
         let name = cursor.string("name", MAX_TENSOR_NAME_BYTES)?;
         if name.is_empty() {
-            return Err(Error::EmptyName {
-                place: cursor.place.to_owned(),
-                at: at + 8,
-            });
+            return Err(Error::EmptyName { place: cursor.place.to_owned(), at: at + 8 });
         }
         cursor.place = Place::Tensor(name);
         let (dims, dims_at) = dims(cursor, name)?;
@@ -307,18 +239,8 @@ fn table(cursor: &mut Cursor<'_>, n_tensors: u64) -> Result<Vec<Row>, Error> {
         let n_bytes = n_bytes(name, ty, &dims, dims_at)?;
         let offset_at = cursor.at();
         let offset = cursor.u64("offset")?;
-        let info = TensorInfo {
-            name: name.to_owned(),
-            ty,
-            dims,
-            offset,
-            n_bytes,
-        };
-        rows.push(Row {
-            info,
-            at,
-            offset_at,
-        });
+        let info = TensorInfo { name: name.to_owned(), ty, dims, offset, n_bytes };
+        rows.push(Row { info, at, offset_at });
     }
     Ok(rows)
 }
@@ -334,11 +256,7 @@ fn dims(cursor: &mut Cursor<'_>, tensor: &str) -> Result<(Vec<u64>, u64), Error>
         let at = cursor.at();
         let dim = cursor.u64("dimension")?;
         if dim == 0 {
-            return Err(Error::ZeroDim {
-                tensor: tensor.to_owned(),
-                index,
-                at,
-            });
+            return Err(Error::ZeroDim { tensor: tensor.to_owned(), index, at });
         }
         dims.push(dim);
     }
@@ -350,24 +268,13 @@ fn n_bytes(tensor: &str, ty: TensorType, dims: &[u64], at: u64) -> Result<u64, E
     let block = ty.block_len() as u64;
     let found = dims.first().copied().unwrap_or(1);
     if found % block != 0 {
-        return Err(Error::PartialBlock {
-            tensor: tensor.to_owned(),
-            ty,
-            found,
-            at,
-        });
+        return Err(Error::PartialBlock { tensor: tensor.to_owned(), ty, found, at });
     }
-    let n_elements = dims
-        .iter()
-        .try_fold(1u64, |product, &dim| product.checked_mul(dim));
+    let n_elements = dims.iter().try_fold(1u64, |product, &dim| product.checked_mul(dim));
     let n_bytes = n_elements.and_then(|n| (n / block).checked_mul(ty.block_bytes() as u64));
     match n_bytes {
         Some(n) if n <= i64::MAX as u64 => Ok(n),
-        _ => Err(Error::DimsOverflow {
-            tensor: tensor.to_owned(),
-            dims: dims.to_vec(),
-            at,
-        }),
+        _ => Err(Error::DimsOverflow { tensor: tensor.to_owned(), dims: dims.to_vec(), at }),
     }
 }
 
@@ -382,27 +289,13 @@ fn place(
     // Neither can wrap: the header lies in the file, and the alignment is a u32.
     let data_start = header_end.next_multiple_of(alignment);
     let mut tensors = Vec::with_capacity(rows.len());
-    for Row {
-        mut info,
-        offset_at: at,
-        ..
-    } in rows
-    {
+    for Row { mut info, offset_at: at, .. } in rows {
         if info.offset % alignment != 0 {
             let (tensor, found) = (info.name, info.offset);
-            return Err(Error::Misaligned {
-                tensor,
-                at,
-                found,
-                alignment,
-            });
+            return Err(Error::Misaligned { tensor, at, found, alignment });
         }
         let start = info.offset.checked_add(data_start);
-        let inside = |start: u64| {
-            start
-                .checked_add(info.n_bytes)
-                .is_some_and(|e| e <= file_bytes)
-        };
+        let inside = |start: u64| start.checked_add(info.n_bytes).is_some_and(|e| e <= file_bytes);
         let Some(start) = start.filter(|&start| inside(start)) else {
             return Err(Error::OutsideFile {
                 tensor: info.name,
@@ -427,11 +320,7 @@ fn by_name(rows: &[Row]) -> Result<Vec<u32>, Error> {
         if first.info.name == second.info.name {
             // The sort is stable: `first` is also the first in the file.
             let (tensor, first_at) = (second.info.name.clone(), first.at);
-            return Err(Error::DuplicateTensor {
-                tensor,
-                first_at,
-                at: second.at,
-            });
+            return Err(Error::DuplicateTensor { tensor, first_at, at: second.at });
         }
     }
     Ok(by_name)

@@ -26,9 +26,7 @@ impl ValueType {
     /// Every type, by id.
     pub const ALL: [ValueType; 13] = {
         use ValueType::*;
-        [
-            U8, I8, U16, I16, U32, I32, F32, Bool, String, Array, U64, I64, F64,
-        ]
+        [U8, I8, U16, I16, U32, I32, F32, Bool, String, Array, U64, I64, F64]
     };
 
     /// The number that stands for this type in a file.
@@ -372,8 +370,7 @@ impl Strings {
 
     /// Each string in order, `None` in place of those that are not UTF-8.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = Option<&str>> + '_ {
-        self.iter_bytes()
-            .map(|bytes| std::str::from_utf8(bytes).ok())
+        self.iter_bytes().map(|bytes| std::str::from_utf8(bytes).ok())
     }
 }
 
@@ -394,9 +391,7 @@ impl<S: AsRef<[u8]>> FromIterator<S> for Strings {
 
 impl fmt::Debug for Strings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list()
-            .entries(self.iter_bytes().map(String::from_utf8_lossy))
-            .finish()
+        f.debug_list().entries(self.iter_bytes().map(String::from_utf8_lossy)).finish()
     }
 }
 
@@ -409,10 +404,7 @@ mod tests {
         let strings: Strings = ["", "a", "héé", ""].into_iter().collect();
         assert_eq!((strings.len(), strings.total_bytes()), (4, 6));
         assert_eq!(strings.first_not_utf8(), None);
-        assert_eq!(
-            strings.iter().flatten().collect::<Vec<_>>(),
-            ["", "a", "héé", ""]
-        );
+        assert_eq!(strings.iter().flatten().collect::<Vec<_>>(), ["", "a", "héé", ""]);
         assert_eq!((strings.get(4), strings.get_bytes(4)), (None, None));
         assert!(Strings::from_iter::<[&str; 0]>([]).is_empty());
     }
@@ -421,10 +413,7 @@ mod tests {
     fn strings_that_are_not_utf8_keep_their_bytes() {
         let strings: Strings = [&b"ok"[..], b"\xff", "é".as_bytes()].into_iter().collect();
         assert_eq!(strings.first_not_utf8(), Some(1));
-        assert_eq!(
-            strings.iter().collect::<Vec<_>>(),
-            [Some("ok"), None, Some("é")]
-        );
+        assert_eq!(strings.iter().collect::<Vec<_>>(), [Some("ok"), None, Some("é")]);
         assert_eq!(strings.get_bytes(1), Some(&b"\xff"[..]));
     }
 
@@ -432,19 +421,13 @@ mod tests {
     fn a_character_cut_in_two_belongs_to_neither_string() {
         let strings: Strings = [&b"\xc3"[..], b"\xa9"].into_iter().collect();
         assert_eq!((strings.get(0), strings.get(1)), (None, None));
-        assert_eq!(
-            strings.iter_bytes().collect::<Vec<_>>().concat(),
-            "é".as_bytes()
-        );
+        assert_eq!(strings.iter_bytes().collect::<Vec<_>>().concat(), "é".as_bytes());
     }
 
     #[test]
     fn type_numbers_lead_back_to_their_type() {
         for (i, ty) in ValueType::ALL.into_iter().enumerate() {
-            assert_eq!(
-                (ty.id() as usize, ValueType::from_id(ty.id())),
-                (i, Some(ty))
-            );
+            assert_eq!((ty.id() as usize, ValueType::from_id(ty.id())), (i, Some(ty)));
         }
         assert_eq!(ValueType::from_id(13), None);
     }

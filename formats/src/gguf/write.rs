@@ -52,13 +52,7 @@ impl GgufWriter {
     pub fn new() -> Self {
         let (entries, tensors) = (Vec::new(), Vec::new());
         let (endian, alignment) = (Endian::Little, DEFAULT_ALIGNMENT);
-        Self {
-            version: 3,
-            endian,
-            alignment,
-            entries,
-            tensors,
-        }
+        Self { version: 3, endian, alignment, entries, tensors }
     }
 
     /// Sets the version number (2 or 3 make a file that can be read; the layout is the same).
@@ -114,22 +108,13 @@ impl GgufWriter {
         data: Vec<u8>,
     ) -> &mut Self {
         let (name, dims) = (name.to_owned(), dims.to_vec());
-        self.tensors.push(Tensor {
-            name,
-            type_id,
-            dims,
-            offset,
-            data,
-        });
+        self.tensors.push(Tensor { name, type_id, dims, offset, data });
         self
     }
 
     /// The file, unchecked.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let mut out = Out {
-            bytes: MAGIC.to_vec(),
-            endian: self.endian,
-        };
+        let mut out = Out { bytes: MAGIC.to_vec(), endian: self.endian };
         out.u32(self.version);
         out.u64(self.tensors.len() as u64);
         out.u64(self.entries.len() as u64);
@@ -174,10 +159,7 @@ impl GgufWriter {
 /// Appends zeros up to a multiple of `alignment`.
 fn pad(bytes: &mut Vec<u8>, alignment: u64) {
     let len = (bytes.len() as u64).next_multiple_of(alignment);
-    bytes.resize(
-        usize::try_from(len).expect("a file that fits the address space"),
-        0,
-    );
+    bytes.resize(usize::try_from(len).expect("a file that fits the address space"), 0);
 }
 
 /// The header as it grows.
@@ -230,33 +212,15 @@ impl Out {
         self.u64(array.len() as u64);
         match array {
             Array::U8(v) => self.bytes.extend_from_slice(v),
-            Array::I8(v) => v
-                .iter()
-                .for_each(|v| self.number(v.to_le_bytes(), v.to_be_bytes())),
-            Array::U16(v) => v
-                .iter()
-                .for_each(|v| self.number(v.to_le_bytes(), v.to_be_bytes())),
-            Array::I16(v) => v
-                .iter()
-                .for_each(|v| self.number(v.to_le_bytes(), v.to_be_bytes())),
-            Array::U32(v) => v
-                .iter()
-                .for_each(|v| self.number(v.to_le_bytes(), v.to_be_bytes())),
-            Array::I32(v) => v
-                .iter()
-                .for_each(|v| self.number(v.to_le_bytes(), v.to_be_bytes())),
-            Array::F32(v) => v
-                .iter()
-                .for_each(|v| self.number(v.to_le_bytes(), v.to_be_bytes())),
-            Array::U64(v) => v
-                .iter()
-                .for_each(|v| self.number(v.to_le_bytes(), v.to_be_bytes())),
-            Array::I64(v) => v
-                .iter()
-                .for_each(|v| self.number(v.to_le_bytes(), v.to_be_bytes())),
-            Array::F64(v) => v
-                .iter()
-                .for_each(|v| self.number(v.to_le_bytes(), v.to_be_bytes())),
+            Array::I8(v) => v.iter().for_each(|v| self.number(v.to_le_bytes(), v.to_be_bytes())),
+            Array::U16(v) => v.iter().for_each(|v| self.number(v.to_le_bytes(), v.to_be_bytes())),
+            Array::I16(v) => v.iter().for_each(|v| self.number(v.to_le_bytes(), v.to_be_bytes())),
+            Array::U32(v) => v.iter().for_each(|v| self.number(v.to_le_bytes(), v.to_be_bytes())),
+            Array::I32(v) => v.iter().for_each(|v| self.number(v.to_le_bytes(), v.to_be_bytes())),
+            Array::F32(v) => v.iter().for_each(|v| self.number(v.to_le_bytes(), v.to_be_bytes())),
+            Array::U64(v) => v.iter().for_each(|v| self.number(v.to_le_bytes(), v.to_be_bytes())),
+            Array::I64(v) => v.iter().for_each(|v| self.number(v.to_le_bytes(), v.to_be_bytes())),
+            Array::F64(v) => v.iter().for_each(|v| self.number(v.to_le_bytes(), v.to_be_bytes())),
             Array::Bool(v) => v.iter().for_each(|&v| self.bytes.push(u8::from(v))),
             Array::String(v) => v.iter_bytes().for_each(|v| self.string(v)),
             Array::Array(v) => v.iter().for_each(|v| self.array(v)),

@@ -7,12 +7,13 @@ use crate::spec::{Act, Attn, Body, ModelSpec, NormKind, Pairing, ShortConv, pre,
 
 pub(super) fn lfm2(hp: &Hparams) -> Result<ModelSpec, Error> {
     let rms = hp.rms()?;
-    let n_taps = hp.usize("shortconv.l_cache")?.filter(|n| (2..=64).contains(n)).ok_or_else(|| {
-        Error::MissingKey {
-            key: hp.key("shortconv.l_cache"),
-            expected: "the convolution's length, 2 to 64".into(),
-        }
-    })?;
+    let n_taps =
+        hp.usize("shortconv.l_cache")?.filter(|n| (2..=64).contains(n)).ok_or_else(|| {
+            Error::MissingKey {
+                key: hp.key("shortconv.l_cache"),
+                expected: "the convolution's length, 2 to 64".into(),
+            }
+        })?;
     decoder(hp, rms("token_embd_norm"), |il| {
         let mixer = match hp.n_head_kv[il] {
             0 => Body::ShortConv(ShortConv { n_taps }),

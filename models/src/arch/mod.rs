@@ -55,7 +55,11 @@ pub const ARCHS: &[Arch] = &[
         features: "GQA, MoE, rope factors, linear and YaRN scaling, biases",
         spec: llama::llama,
     },
-    Arch { name: "phi3", features: "fused QKV and gate/up, partial rope, LongRoPE", spec: phi::phi3 },
+    Arch {
+        name: "phi3",
+        features: "fused QKV and gate/up, partial rope, LongRoPE",
+        spec: phi::phi3,
+    },
     Arch { name: "qwen2", features: "QKV biases, GQA", spec: qwen::qwen2 },
     Arch { name: "qwen3", features: "QK norm, GQA", spec: qwen::qwen3 },
     Arch { name: "qwen3moe", features: "QK norm, GQA, MoE", spec: qwen::qwen3 },

@@ -37,7 +37,8 @@ pub(crate) struct Attention {
 impl Attention {
     pub(crate) fn bind(lower: &mut Lower<'_>, p: &str, a: &Attn) -> Result<Attention, Error> {
         let (b, n_embd) = (lower.binder, lower.n_embd);
-        let rows = [a.n_head * a.head_dim_k, a.n_head_kv * a.head_dim_k, a.n_head_kv * a.head_dim_v];
+        let rows =
+            [a.n_head * a.head_dim_k, a.n_head_kv * a.head_dim_k, a.n_head_kv * a.head_dim_v];
         let n_out = a.n_head * a.head_dim_v;
         let [q, k, v] = b.split(p, "attn_qkv", ["attn_q", "attn_k", "attn_v"], rows, n_embd)?;
         let out = b.matrix(&format!("{p}attn_output"), n_embd, n_out)?;

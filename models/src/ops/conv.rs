@@ -37,10 +37,9 @@ impl ShortConv {
         let out_proj = b.matrix(&format!("{p}shortconv.out_proj"), n, n)?;
         let name = format!("{p}shortconv.conv.weight");
         let dims = [c.n_taps as u64, n as u64];
-        let kernel = b.floats(&name, &dims)?.ok_or(Error::MissingTensor {
-            name,
-            expected: format!("{}, {n}", c.n_taps),
-        })?;
+        let kernel = b
+            .floats(&name, &dims)?
+            .ok_or(Error::MissingTensor { name, expected: format!("{}, {n}", c.n_taps) })?;
         let state = lower.layout.fixed.len();
         lower.layout.fixed.push((c.n_taps - 1) * n);
         lower.widths.h = lower.widths.h.max(3 * n);
@@ -84,8 +83,7 @@ impl ShortConv {
         let (n, past) = (self.n_embd, self.n_taps - 1);
         let (state, at) = cx.state.fixed(self.state, seq);
         // SAFETY: channels are claimed: this worker alone touches their state.
-        let state =
-            unsafe { state.part_mut(at + channels.start * past..at + channels.end * past) };
+        let state = unsafe { state.part_mut(at + channels.start * past..at + channels.end * past) };
         for &row in rows {
             let row = row as usize;
             // SAFETY: the projections were written in the phase before and are only read here.

@@ -101,9 +101,8 @@ impl<'a> Acts<'a> {
         n: usize,
     ) -> Self {
         // SAFETY: the caller keeps writers away.
-        let bytes = unsafe {
-            [buffers[0].part(0..n * stride[0]), buffers[1].part(0..n * stride[1])]
-        };
+        let bytes =
+            unsafe { [buffers[0].part(0..n * stride[0]), buffers[1].part(0..n * stride[1])] };
         Acts { bytes, stride, regime }
     }
 

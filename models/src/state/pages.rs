@@ -57,7 +57,7 @@ impl PageTables {
         n: usize,
         mut copy: impl FnMut(usize, usize),
     ) {
-        if used % PAGE != 0 {
+        if !used.is_multiple_of(PAGE) {
             let open = self.tables[seq][used / PAGE];
             if open != NONE && self.count[open as usize] > 1 {
                 let own = self.take();

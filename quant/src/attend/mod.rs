@@ -138,31 +138,12 @@ pub fn attend<'p>(
     scratch: &mut [f32],
 ) {
     let n_q = tile.rows.len();
-    assert_eq!(
-        tile.q.len(),
-        n_q * layout.head_dim_k,
-        "queries are [n_q, head_dim_k]"
-    );
-    assert_eq!(
-        out.len(),
-        n_q * layout.head_dim_v,
-        "outputs are [n_q, head_dim_v]"
-    );
+    assert_eq!(tile.q.len(), n_q * layout.head_dim_k, "queries are [n_q, head_dim_k]");
+    assert_eq!(out.len(), n_q * layout.head_dim_v, "outputs are [n_q, head_dim_v]");
     let needed = layout.scratch_len(n_q);
-    assert!(
-        scratch.len() >= needed,
-        "scratch of {} floats, needs {needed}",
-        scratch.len()
-    );
+    assert!(scratch.len() >= needed, "scratch of {} floats, needs {needed}", scratch.len());
     let pages: &mut dyn Iterator<Item = PageRef<'p>> = &mut pages.into_iter();
-    vector.dispatch(Attend {
-        vector,
-        layout,
-        tile,
-        pages,
-        out,
-        scratch,
-    });
+    vector.dispatch(Attend { vector, layout, tile, pages, out, scratch });
 }
 
 /// head_dim rounded up to whole registers of every instruction set.
@@ -185,14 +166,7 @@ impl WithSimd for Attend<'_, '_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Attend {
-            vector,
-            layout,
-            tile,
-            pages,
-            out,
-            scratch,
-        } = self;
+        let Attend { vector, layout, tile, pages, out, scratch } = self;
         let n_q = tile.rows.len();
         let (dk, dv) = (padded(layout.head_dim_k), padded(layout.head_dim_v));
         let (keys, scratch) = scratch.split_at_mut(PAGE * dk);
@@ -216,11 +190,7 @@ impl WithSimd for Attend<'_, '_> {
         sums.fill(0.0);
         for ((max, weight), row) in max.iter_mut().zip(weight.iter_mut()).zip(tile.rows) {
             *max = row.sink;
-            *weight = if row.sink == f32::NEG_INFINITY {
-                0.0
-            } else {
-                1.0
-            };
+            *weight = if row.sink == f32::NEG_INFINITY { 0.0 } else { 1.0 };
         }
 
         let seen = |page: &PageRef<'_>| {
@@ -229,10 +199,7 @@ impl WithSimd for Attend<'_, '_> {
                 lo < hi
             })
         };
-        let mut pages = pages
-            .filter(seen)
-            .inspect(|page| check(&layout, page))
-            .peekable();
+        let mut pages = pages.filter(seen).inspect(|page| check(&layout, page)).peekable();
         while let Some(page) = pages.next() {
             let next = pages.peek();
             convert_keys(vector, &layout, &page, next, block, keys);
@@ -254,9 +221,7 @@ impl WithSimd for Attend<'_, '_> {
                 job.group(simd, q, rows, State { sums, max, weight });
             }
         }
-        let rows = out
-            .chunks_exact_mut(layout.head_dim_v)
-            .zip(sums.chunks_exact(dv));
+        let rows = out.chunks_exact_mut(layout.head_dim_v).zip(sums.chunks_exact(dv));
         for ((out, sums), &weight) in rows.zip(weight.iter()) {
             for (o, &s) in out.iter_mut().zip(sums) {
                 // Nothing visible: zeros. Adding zero turns -0 into +0, the one trace that other
@@ -288,10 +253,7 @@ fn check(layout: &KvLayout, page: &PageRef<'_>) {
 /// Queries in groups of [`GROUP`] (the last may be smaller), each `[head_dim_k, group]`: what one
 /// step of the score kernel broadcasts lies together.
 fn pack_queries(q: &[f32], head_dim: usize, packed: &mut [f32]) {
-    for (q, packed) in q
-        .chunks(GROUP * head_dim)
-        .zip(packed.chunks_mut(GROUP * head_dim))
-    {
+    for (q, packed) in q.chunks(GROUP * head_dim).zip(packed.chunks_mut(GROUP * head_dim)) {
         let n = q.len() / head_dim;
         for (r, q) in q.chunks_exact(head_dim).enumerate() {
             for (packed, &x) in packed[r..].iter_mut().step_by(n).zip(q) {
@@ -317,11 +279,7 @@ fn convert_rows(
         ty.decode(vector, &src[..n * bytes], &mut dst[..n * stride]);
         return;
     }
-    for (src, dst) in src
-        .chunks_exact(bytes)
-        .zip(dst.chunks_exact_mut(stride))
-        .take(n)
-    {
+    for (src, dst) in src.chunks_exact(bytes).zip(dst.chunks_exact_mut(stride)).take(n) {
         ty.decode(vector, src, &mut dst[..head_dim]);
     }
 }
@@ -349,14 +307,7 @@ fn convert_keys(
         let (src, keys) = (&page.k[first * bytes..][..n * bytes], &mut keys[first..]);
         let done = half.is_some_and(|half| {
             n == BLOCK
-                && transpose_half(
-                    vector.isa(),
-                    half,
-                    bytemuck::cast_slice(src),
-                    dim,
-                    keys,
-                    PAGE,
-                )
+                && transpose_half(vector.isa(), half, bytemuck::cast_slice(src), dim, keys, PAGE)
         });
         if !done {
             convert_rows(vector, layout.k, dim, n, src, block);
@@ -381,14 +332,7 @@ fn convert_values(
         }
         let n = BLOCK.min(page.n - first);
         let dst = &mut values[first * padded(layout.head_dim_v)..];
-        convert_rows(
-            vector,
-            layout.v,
-            layout.head_dim_v,
-            n,
-            &page.v[first * bytes..],
-            dst,
-        );
+        convert_rows(vector, layout.v, layout.head_dim_v, n, &page.v[first * bytes..], dst);
     }
 }
 

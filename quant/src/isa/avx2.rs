@@ -14,7 +14,7 @@ use super::Simd;
 #[derive(Clone, Copy)]
 pub(crate) struct Avx2;
 
-super::entries!(Avx2, "avx2,fma,f16c");
+super::entries!(Avx2, crate::act::quantize, "avx2,fma,f16c");
 
 /// Sum of eight lanes in a fixed order.
 #[inline(always)]
@@ -49,6 +49,20 @@ pub(crate) unsafe fn half_pairs(p: *const u8, stride: usize, d: *mut f32, m: *mu
     let (lo, hi) = (_mm_shuffle_epi8(lo, split), _mm_shuffle_epi8(hi, split));
     _mm256_storeu_ps(d, _mm256_cvtph_ps(_mm_unpacklo_epi64(lo, hi)));
     _mm256_storeu_ps(m, _mm256_cvtph_ps(_mm_unpackhi_epi64(lo, hi)));
+}
+
+/// Eight unsigned bytes times `d`.
+#[inline(always)]
+pub(crate) unsafe fn scale_u8(bytes: u64, d: f32, out: *mut f32) {
+    let n = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_cvtsi64_si128(bytes as i64)));
+    _mm256_storeu_ps(out, _mm256_mul_ps(_mm256_set1_ps(d), n));
+}
+
+/// Eight signed bytes times `d`.
+#[inline(always)]
+pub(crate) unsafe fn scale_i8(bytes: u64, d: f32, out: *mut f32) {
+    let n = _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_cvtsi64_si128(bytes as i64)));
+    _mm256_storeu_ps(out, _mm256_mul_ps(_mm256_set1_ps(d), n));
 }
 
 /// Whether codes up to `max` can go through `vpmaddubsw` as they are.
@@ -124,6 +138,14 @@ impl Simd for Avx2 {
     #[inline(always)]
     unsafe fn half_pairs(p: *const u8, stride: usize, d: *mut f32, m: *mut f32) {
         half_pairs(p, stride, d, m);
+    }
+    #[inline(always)]
+    unsafe fn scale_u8(bytes: u64, d: f32, out: *mut f32) {
+        scale_u8(bytes, d, out);
+    }
+    #[inline(always)]
+    unsafe fn scale_i8(bytes: u64, d: f32, out: *mut f32) {
+        scale_i8(bytes, d, out);
     }
     #[inline(always)]
     unsafe fn load_f16(p: *const u8) -> __m256 {
@@ -241,7 +263,7 @@ impl Simd for Avx2 {
         stride: usize,
         x: &[*const u8; C],
         quads: usize,
-        nsum: &[i32; C],
+        nsum: &[*const u8; C],
         max: u8,
         offset: u8,
     ) -> [[__m256; C]; V] {
@@ -251,7 +273,8 @@ impl Simd for Avx2 {
         let mut acc = [[_mm256_setzero_si256(); C]; V];
         if offset > 0 && !signed {
             for c in 0..C {
-                let start = _mm256_set1_epi32(nsum[c].wrapping_mul(i32::from(offset)));
+                let shift = _mm_cvtsi32_si128(offset.trailing_zeros() as i32);
+                let start = _mm256_sll_epi32(Self::splat_q(nsum[c]), shift);
                 for acc in &mut acc {
                     acc[c] = start;
                 }
@@ -318,7 +341,7 @@ impl Simd for Avx2 {
     #[inline(always)]
     unsafe fn nibbles_32(p: *const u8, v: usize) -> __m256i {
         let q = _mm256_loadu_si256(p.add(v / 2 * 32).cast());
-        let q = if v % 2 == 0 { q } else { _mm256_srli_epi16::<4>(q) };
+        let q = if v.is_multiple_of(2) { q } else { _mm256_srli_epi16::<4>(q) };
         _mm256_and_si256(q, _mm256_set1_epi8(15))
     }
     #[inline(always)]

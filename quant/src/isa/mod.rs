@@ -18,10 +18,16 @@
 pub(crate) mod avx2;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx512;
+#[cfg(target_arch = "aarch64")]
+pub(crate) mod dotprod;
 pub(crate) mod half;
 pub mod limits;
+#[cfg(target_arch = "aarch64")]
+pub(crate) mod neon;
 pub(crate) mod patterns;
 pub(crate) mod prefetch;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod quantize;
 pub(crate) mod scalar;
 pub(crate) mod transpose;
 
@@ -66,8 +72,8 @@ impl Isa {
             Self::Scalar => true,
             Self::Avx2 => has_avx2(),
             Self::Avx512 => has_avx512(),
-            Self::Neon => crate::table::has_neon(),
-            Self::Dotprod => crate::table::has_dotprod(),
+            Self::Neon => has_neon(),
+            Self::Dotprod => has_dotprod(),
         }
     }
 
@@ -143,6 +149,21 @@ fn has_avx512() -> bool {
     false
 }
 
+/// NEON is part of the aarch64 target.
+fn has_neon() -> bool {
+    cfg!(target_arch = "aarch64")
+}
+
+#[cfg(target_arch = "aarch64")]
+fn has_dotprod() -> bool {
+    std::arch::is_aarch64_feature_detected!("dotprod")
+}
+
+#[cfg(not(target_arch = "aarch64"))]
+fn has_dotprod() -> bool {
+    false
+}
+
 /// Largest product of [`Simd::LANES`] and four: bytes of the widest weight vector.
 pub(crate) const MAX_Q: usize = 64;
 
@@ -159,7 +180,7 @@ pub(crate) trait Simd: Copy + 'static {
     const LANES: usize;
     /// Vectors of rows per panel: `LANES * PANEL` rows are unpacked together.
     const PANEL: usize;
-    /// Tiles for few columns: rows for one column (1, 2 or 4), rows (1 or 2) and columns (1 or 4)
+    /// Tiles for few columns: rows for one column (1 or 2), rows (1 or 2) and columns (1 or 4)
     /// for several.
     const TILE: (usize, usize, usize);
     /// Most columns of a panel micro-tile: 1, 2, 4 or 6.
@@ -203,6 +224,20 @@ pub(crate) trait Simd: Copy + 'static {
     unsafe fn half_pairs(p: *const u8, stride: usize, d: *mut f32, m: *mut f32) {
         Self::halves(p, stride, d);
         Self::halves(p.add(2), stride, m);
+    }
+    /// Eight unsigned bytes times `d`, as floats at `out`.
+    #[inline(always)]
+    unsafe fn scale_u8(bytes: u64, d: f32, out: *mut f32) {
+        for (i, b) in bytes.to_le_bytes().into_iter().enumerate() {
+            *out.add(i) = d * f32::from(b);
+        }
+    }
+    /// Eight signed bytes times `d`, as floats at `out`.
+    #[inline(always)]
+    unsafe fn scale_i8(bytes: u64, d: f32, out: *mut f32) {
+        for (i, b) in bytes.to_le_bytes().into_iter().enumerate() {
+            *out.add(i) = d * f32::from(b as i8);
+        }
     }
     /// Reads `L` float16.
     unsafe fn load_f16(p: *const u8) -> Self::F;
@@ -249,13 +284,14 @@ pub(crate) trait Simd: Copy + 'static {
     unsafe fn transpose(src: *const u8, dst: *mut u8, stride: usize);
     /// The integer part of a micro-tile: for `quads` steps of four k, `V` vectors of `L` rows
     /// (at `w`, step after step `stride` bytes apart) times `C` columns (dwords at `x[c]`). Each
-    /// output starts at `-offset * sum`, with `-sum` of the column's group given in `nsum`.
+    /// output starts at `-offset * sum`; `-sum` of the column's group, an i32, is at `nsum[c]`
+    /// (only read where `offset` is not 0).
     unsafe fn panel<const V: usize, const C: usize>(
         w: *const u8,
         stride: usize,
         x: &[*const u8; C],
         quads: usize,
-        nsum: &[i32; C],
+        nsum: &[*const u8; C],
         max: u8,
         offset: u8,
     ) -> [[Self::F; C]; V];
@@ -308,7 +344,7 @@ pub(crate) trait Simd: Copy + 'static {
 
 /// Stamps the entry points of one row: the generic drivers compiled with its features.
 macro_rules! entries {
-    ($simd:ty $(, $features:literal)?) => {
+    ($simd:ty, $prepare:path $(, $features:literal)?) => {
         /// Entries of this row; see the drivers of the same names.
         pub(crate) struct Row;
 
@@ -330,7 +366,7 @@ macro_rules! entries {
             }
             $(#[target_feature(enable = $features)])?
             unsafe fn prepare(x: &[f32], dst: &mut [u8], regime: $crate::Regime) {
-                $crate::act::quantize(x, dst, regime)
+                $prepare(x, dst, regime)
             }
             const PANEL_ROWS: usize =
                 <$simd as $crate::isa::Simd>::LANES * <$simd as $crate::isa::Simd>::PANEL;

@@ -64,7 +64,7 @@ unsafe fn fold(lo: int16x8_t, hi: int16x8_t) -> int32x4_t {
 }
 
 impl Products for Widening {
-    const PANEL_COLS: usize = 3;
+    const PANEL_COLS: usize = 4;
 
     #[inline(always)]
     unsafe fn dot(w: int8x16_t, x: int8x16_t) -> int32x4_t {
@@ -130,6 +130,7 @@ unsafe fn shr(q: uint8x16_t, count: usize) -> uint8x16_t {
 impl<P: Products> Simd for Arm<P> {
     const LANES: usize = 4;
     const PANEL: usize = 2;
+    const TILE: (usize, usize, usize) = (4, 2, 4);
     const PANEL_COLS: usize = P::PANEL_COLS;
     type F = float32x4_t;
     type Q = uint8x16_t;
@@ -224,12 +225,7 @@ impl<P: Products> Simd for Arm<P> {
         vld1q_dup_f32(d.add(16 * v / group))
     }
     #[inline(always)]
-    unsafe fn mins(
-        acc: float32x4_t,
-        m: *const f32,
-        sums: *const f32,
-        group: usize,
-    ) -> float32x4_t {
+    unsafe fn mins(acc: float32x4_t, m: *const f32, sums: *const f32, group: usize) -> float32x4_t {
         let mut acc = acc;
         for i in 0..4 {
             let m = if group == 32 {

@@ -8,7 +8,7 @@ use super::{Simd, patterns};
 #[derive(Clone, Copy)]
 pub(crate) struct Scalar;
 
-super::entries!(Scalar);
+super::entries!(Scalar, crate::act::quantize);
 
 fn dot4(u: &[u8], x: &[u8], offset: i32) -> i32 {
     u.iter().zip(x).map(|(&u, &x)| (i32::from(u) - offset) * i32::from(x as i8)).sum()
@@ -139,7 +139,7 @@ impl Simd for Scalar {
         stride: usize,
         x: &[*const u8; C],
         quads: usize,
-        _: &[i32; C],
+        _: &[*const u8; C],
         _: u8,
         offset: u8,
     ) -> [[[f32; 4]; C]; V] {

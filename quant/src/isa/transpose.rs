@@ -36,13 +36,7 @@ impl<T> Job<T> {
     fn new(src: &[T], stride: usize, n_cols: usize, dst: &mut [f32], dst_stride: usize) -> Job<T> {
         assert!(n_cols <= stride && src.len() >= (ROWS - 1) * stride + n_cols);
         assert!(n_cols == 0 || dst.len() >= (n_cols - 1) * dst_stride + ROWS);
-        Job {
-            src: src.as_ptr(),
-            stride,
-            n_cols,
-            dst: dst.as_mut_ptr(),
-            dst_stride,
-        }
+        Job { src: src.as_ptr(), stride, n_cols, dst: dst.as_mut_ptr(), dst_stride }
     }
 }
 
@@ -90,23 +84,21 @@ pub(crate) fn transpose_half(
     if !stride.is_multiple_of(8) {
         return false;
     }
-    let job = Job::new(src, stride, stride, dst, dst_stride);
-    match (isa, half) {
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: the job has been checked; the row has AVX-512 F and AVX2.
-        (Isa::Avx512, Half::F16) => unsafe { x86::f16_avx512(job) },
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: the job has been checked; the row has AVX2 and F16C.
-        (Isa::Avx2, Half::F16) => unsafe { x86::f16_avx2(job) },
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: the job has been checked; both rows have AVX2.
-        (Isa::Avx512 | Isa::Avx2, Half::Bf16) => unsafe { x86::bf16_avx2(job) },
-        _ => {
-            let _ = job;
-            return false;
+    #[cfg(target_arch = "x86_64")]
+    if matches!(isa, Isa::Avx2 | Isa::Avx512) {
+        let job = Job::new(src, stride, stride, dst, dst_stride);
+        match (isa, half) {
+            // SAFETY: the job has been checked; the row has AVX-512 F and AVX2.
+            (Isa::Avx512, Half::F16) => unsafe { x86::f16_avx512(job) },
+            // SAFETY: the job has been checked; the row has AVX2 and F16C.
+            (_, Half::F16) => unsafe { x86::f16_avx2(job) },
+            // SAFETY: the job has been checked; both rows have AVX2.
+            (_, Half::Bf16) => unsafe { x86::bf16_avx2(job) },
         }
+        return true;
     }
-    true
+    let _ = (isa, half, src, dst, dst_stride);
+    false
 }
 
 /// Functions with jobs that are checked; each needs what its `target_feature` says.
@@ -228,10 +220,8 @@ mod x86 {
         for j in (0..job.n_cols).step_by(8) {
             for (c, column) in columns(job, j).into_iter().enumerate() {
                 let dst = job.dst.add((j + c) * job.dst_stride);
-                let halves = [
-                    _mm256_castsi256_si128(column),
-                    _mm256_extracti128_si256::<1>(column),
-                ];
+                let halves =
+                    [_mm256_castsi256_si128(column), _mm256_extracti128_si256::<1>(column)];
                 for (k, half) in halves.into_iter().enumerate() {
                     let wide = _mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(half));
                     _mm256_storeu_ps(dst.add(8 * k), _mm256_castsi256_ps(wide));
@@ -252,10 +242,7 @@ mod aarch64 {
             for j in (0..job.n_cols).step_by(4) {
                 let p = job.src.add(r * job.stride + j);
                 let (a, b) = (vld1q_f32(p), vld1q_f32(p.add(job.stride)));
-                let (c, d) = (
-                    vld1q_f32(p.add(2 * job.stride)),
-                    vld1q_f32(p.add(3 * job.stride)),
-                );
+                let (c, d) = (vld1q_f32(p.add(2 * job.stride)), vld1q_f32(p.add(3 * job.stride)));
                 let t0 = vreinterpretq_f64_f32(vzip1q_f32(a, b));
                 let t1 = vreinterpretq_f64_f32(vzip2q_f32(a, b));
                 let t2 = vreinterpretq_f64_f32(vzip1q_f32(c, d));
@@ -282,17 +269,9 @@ mod tests {
     #[test]
     fn every_row_transposes_alike() {
         let (stride, dst_stride) = (40, 64);
-        let src: Vec<u16> = (0..ROWS * stride)
-            .map(|i| (i * 37 % 0x7800) as u16)
-            .collect();
-        let wide: Vec<f32> = src
-            .iter()
-            .map(|&b| half::f16::from_bits(b).to_f32_const())
-            .collect();
-        let shifted: Vec<f32> = src
-            .iter()
-            .map(|&b| f32::from_bits(u32::from(b) << 16))
-            .collect();
+        let src: Vec<u16> = (0..ROWS * stride).map(|i| (i * 37 % 0x7800) as u16).collect();
+        let wide: Vec<f32> = src.iter().map(|&b| half::f16::from_bits(b).to_f32_const()).collect();
+        let shifted: Vec<f32> = src.iter().map(|&b| f32::from_bits(u32::from(b) << 16)).collect();
         for isa in Isa::available() {
             let mut dst = vec![-1.0; stride * dst_stride];
             let check = |dst: &[f32], want: &[f32], n_cols: usize, what: &str| {

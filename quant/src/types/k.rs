@@ -27,31 +27,43 @@ fn nibble_32(q: &[u8; 128], i: usize) -> u8 {
 /// are the low six bits of their byte in `lo`; the last four take a nibble of `hi` and the top two
 /// bits of the bytes in `lo`.
 #[inline(always)]
-fn six_bits(s: &[u8; 12]) -> ([u8; 8], [u8; 8]) {
-    let lo = u64::from_le_bytes([s[0], s[1], s[2], s[3], s[4], s[5], s[6], s[7]]);
-    let hi = u64::from(u32::from_le_bytes([s[8], s[9], s[10], s[11]]));
+fn six_bits(lo: u64, hi: u32) -> (u64, u64) {
+    let hi = u64::from(hi);
     let first = lo & 0x3f3f_3f3f_3f3f_3f3f;
     let last = lo >> 2 & 0x3030_3030_3030_3030 | (hi | hi << 28) & 0x0f0f_0f0f_0f0f_0f0f;
     let scales = first & 0xffff_ffff | last << 32;
     let mins = first >> 32 | last & 0xffff_ffff_0000_0000;
+    (scales, mins)
+}
+
+/// [`six_bits`] of the field as it is stored, as bytes.
+fn six_bits_of(s: &[u8; 12]) -> ([u8; 8], [u8; 8]) {
+    let lo = u64::from_le_bytes([s[0], s[1], s[2], s[3], s[4], s[5], s[6], s[7]]);
+    let (scales, mins) = six_bits(lo, u32::from_le_bytes([s[8], s[9], s[10], s[11]]));
     (scales.to_le_bytes(), mins.to_le_bytes())
 }
 
-/// Sixteen 6-bit scales of Q3_K, 32 taken off.
+/// Sixteen 6-bit scales of Q3_K, 32 taken off, as two words of signed bytes.
+///
+/// `low` is bytes 0..8 of the field, `top` bytes 8..12: groups 4j..4j+4 have their upper bits at
+/// 2j of the four bytes of `top`.
 #[inline(always)]
-fn six_bits_3(s: &[u8; 12]) -> [i8; 16] {
-    let word = |i: usize| u32::from_le_bytes([s[i], s[i + 1], s[i + 2], s[i + 3]]);
-    let low = u64::from(word(0)) | u64::from(word(4)) << 32;
-    let top = u64::from(word(8));
-    // groups 4j..4j+4 have their upper bits at 2j of the four bytes of `top`
-    let upper = |j: u32| (top >> (2 * j) & 0x0303_0303) << 4;
+fn six_bits_3(low: u64, top: u32) -> (u64, u64) {
+    let upper = |j: u32| u64::from((top >> (2 * j) & 0x0303_0303) << 4);
     let a = low & 0x0f0f_0f0f_0f0f_0f0f | upper(0) | upper(1) << 32;
     let b = low >> 4 & 0x0f0f_0f0f_0f0f_0f0f | upper(2) | upper(3) << 32;
-    let mut scales = [0i8; 16];
-    for (i, byte) in a.to_le_bytes().into_iter().chain(b.to_le_bytes()).enumerate() {
-        scales[i] = byte as i8 - 32;
-    }
-    scales
+    // bytes 0..64 minus 32, borrows kept inside the bytes: set the top bits, take off, flip them
+    let less =
+        |x: u64| ((x | 0x8080_8080_8080_8080) - 0x2020_2020_2020_2020) ^ 0x8080_8080_8080_8080;
+    (less(a), less(b))
+}
+
+/// [`six_bits_3`] of the field as it is stored.
+fn six_bits_3_of(s: &[u8; 12]) -> [i8; 16] {
+    let low = u64::from_le_bytes([s[0], s[1], s[2], s[3], s[4], s[5], s[6], s[7]]);
+    let (a, b) = six_bits_3(low, u32::from_le_bytes([s[8], s[9], s[10], s[11]]));
+    let (a, b) = (a.to_le_bytes(), b.to_le_bytes());
+    std::array::from_fn(|i| if i < 8 { a[i] as i8 } else { b[i - 8] as i8 })
 }
 
 /// `y = (d * scale) * code - (m * min)`, groups of 16.
@@ -67,7 +79,7 @@ pub(crate) fn decode_q2_k(b: &BlockQ2K, y: &mut [f32]) {
 /// `y = (d * (scale - 32)) * code`, codes -4..=3, groups of 16.
 pub(crate) fn decode_q3_k(b: &BlockQ3K, y: &mut [f32]) {
     let d = half(b.d);
-    let scales = six_bits_3(&b.s);
+    let scales = six_bits_3_of(&b.s);
     for (i, y) in y.iter_mut().enumerate() {
         let code = two_bits(&b.q, i) as i8 - if one_bit(&b.h, i) == 1 { 0 } else { 4 };
         *y = d * f32::from(scales[i / 16]) * f32::from(code);
@@ -77,7 +89,7 @@ pub(crate) fn decode_q3_k(b: &BlockQ3K, y: &mut [f32]) {
 /// `y = (d * scale) * code - (m * min)`, groups of 32.
 pub(crate) fn decode_q4_k(b: &BlockQ4K, y: &mut [f32]) {
     let (d, m) = (half(b.d), half(b.m));
-    let (scales, mins) = six_bits(&b.s);
+    let (scales, mins) = six_bits_of(&b.s);
     for (i, y) in y.iter_mut().enumerate() {
         let (scale, min) = (d * f32::from(scales[i / 32]), m * f32::from(mins[i / 32]));
         *y = scale * f32::from(nibble_32(&b.q, i)) - min;
@@ -87,7 +99,7 @@ pub(crate) fn decode_q4_k(b: &BlockQ4K, y: &mut [f32]) {
 /// As Q4_K with a fifth bit.
 pub(crate) fn decode_q5_k(b: &BlockQ5K, y: &mut [f32]) {
     let (d, m) = (half(b.d), half(b.m));
-    let (scales, mins) = six_bits(&b.s);
+    let (scales, mins) = six_bits_of(&b.s);
     for (i, y) in y.iter_mut().enumerate() {
         let (scale, min) = (d * f32::from(scales[i / 32]), m * f32::from(mins[i / 32]));
         *y = scale * f32::from(nibble_32(&b.q, i) | one_bit(&b.h, i) << 4) - min;
@@ -106,24 +118,27 @@ pub(crate) fn decode_q6_k(b: &BlockQ6K, y: &mut [f32]) {
 }
 
 #[inline(always)]
-unsafe fn read<const N: usize>(p: *const u8) -> [u8; N] {
-    p.cast::<[u8; N]>().read_unaligned()
+unsafe fn word(p: *const u8) -> u64 {
+    u64::from_le_bytes(p.cast::<[u8; 8]>().read_unaligned())
+}
+
+#[inline(always)]
+unsafe fn short_word(p: *const u8) -> u32 {
+    u32::from_le_bytes(p.cast::<[u8; 4]>().read_unaligned())
 }
 
 #[inline(always)]
 unsafe fn read_half<S: Simd>(p: *const u8) -> f32 {
-    S::half(u16::from_le_bytes(read(p)))
+    S::half(u16::from_le_bytes(p.cast::<[u8; 2]>().read_unaligned()))
 }
 
 /// Scales and mins of Q4_K and Q5_K, whose blocks begin alike.
 #[inline(always)]
 unsafe fn head_45<S: Simd>(p: *const u8, head: &mut Head) {
     let (d, m) = (read_half::<S>(p), -read_half::<S>(p.add(2)));
-    let (scales, mins) = six_bits(&read(p.add(4)));
-    for g in 0..8 {
-        head.d[g] = d * f32::from(scales[g]);
-        head.m[g] = m * f32::from(mins[g]);
-    }
+    let (scales, mins) = six_bits(word(p.add(4)), short_word(p.add(12)));
+    S::scale_u8(scales, d, head.d.as_mut_ptr());
+    S::scale_u8(mins, m, head.m.as_mut_ptr());
 }
 
 /// Unpacker of Q2_K.
@@ -140,10 +155,10 @@ impl Unpack for Q2K {
     #[inline(always)]
     unsafe fn head<S: Simd>(p: *const u8, head: &mut Head) {
         let (d, m) = (read_half::<S>(p.add(80)), -read_half::<S>(p.add(82)));
-        let s: [u8; 16] = read(p);
-        for g in 0..16 {
-            head.d[g] = d * f32::from(s[g] & 15);
-            head.m[g] = m * f32::from(s[g] >> 4);
+        for i in [0, 8] {
+            let s = word(p.add(i));
+            S::scale_u8(s & 0x0f0f_0f0f_0f0f_0f0f, d, head.d.as_mut_ptr().add(i));
+            S::scale_u8(s >> 4 & 0x0f0f_0f0f_0f0f_0f0f, m, head.m.as_mut_ptr().add(i));
         }
     }
     #[inline(always)]
@@ -166,10 +181,9 @@ impl Unpack for Q3K {
     #[inline(always)]
     unsafe fn head<S: Simd>(p: *const u8, head: &mut Head) {
         let d = read_half::<S>(p.add(108));
-        let scales = six_bits_3(&read(p.add(96)));
-        for g in 0..16 {
-            head.d[g] = d * f32::from(scales[g]);
-        }
+        let (a, b) = six_bits_3(word(p.add(96)), short_word(p.add(104)));
+        S::scale_i8(a, d, head.d.as_mut_ptr());
+        S::scale_i8(b, d, head.d.as_mut_ptr().add(8));
     }
     #[inline(always)]
     unsafe fn vector<S: Simd>(p: *const u8, v: usize) -> S::Q {
@@ -233,10 +247,8 @@ impl Unpack for Q6K {
     #[inline(always)]
     unsafe fn head<S: Simd>(p: *const u8, head: &mut Head) {
         let d = read_half::<S>(p.add(208));
-        let s: [u8; 16] = read(p.add(192));
-        for g in 0..16 {
-            head.d[g] = d * f32::from(s[g] as i8);
-        }
+        S::scale_i8(word(p.add(192)), d, head.d.as_mut_ptr());
+        S::scale_i8(word(p.add(200)), d, head.d.as_mut_ptr().add(8));
     }
     #[inline(always)]
     unsafe fn vector<S: Simd>(p: *const u8, v: usize) -> S::Q {

@@ -4,18 +4,17 @@
 //! `safe`, `attr`) stay the engine's own.
 
 use super::args::Args;
-use super::compare::{equal, order};
 use super::containers;
 use super::methods::{self, lines, lower, upper};
 use super::print::{Indent, JsonStyle, Out, to_json, to_str};
 use super::shade::{self, is_shaded, map_chars, plain_char};
-use super::value::{self, Dict, Key, List, Shape, Trust, charge, fail, iterate};
+use super::sorting::{dictsort, extreme, groupby, sort, unique};
+use super::value::{self, Dict, List, Shape, Trust, charge, fail, iterate};
 use minijinja::value::{Rest, Value, ValueKind, ValueOrKwargs};
 use minijinja::{Environment, Error, ErrorKind, State};
 use std::cmp::Ordering;
-use std::collections::HashSet;
 
-type Rv = Result<Value, Error>;
+pub(super) type Rv = Result<Value, Error>;
 type Filter = fn(&mut State<'_, '_>, &Args) -> Rv;
 
 /// Puts all filters into an environment.
@@ -28,12 +27,7 @@ pub(super) fn register(env: &mut Environment<'_>) {
         ("escape", |s, a| edit(s, a, escape)),
         ("e", |s, a| edit(s, a, escape)),
         ("trim", |s, a| {
-            Ok(Value::from(methods::strip_by(
-                &text(s, a)?,
-                true,
-                true,
-                a.get(1, "chars"),
-            )?))
+            Ok(Value::from(methods::strip_by(&text(s, a)?, true, true, a.get(1, "chars"))?))
         }),
         ("string", |s, a| text(s, a).map(Value::from)),
         ("replace", replace),
@@ -43,22 +37,15 @@ pub(super) fn register(env: &mut Environment<'_>) {
         ("indent", indent),
         ("join", join),
         ("wordcount", |s, a| {
-            Ok(Value::from(
-                shade::plain(&text(s, a)?).split_whitespace().count(),
-            ))
+            Ok(Value::from(shade::plain(&text(s, a)?).split_whitespace().count()))
         }),
         ("length", length),
         ("count", length),
         ("list", |s, a| list(iterate(s, &a.need(0, "value")?)?)),
         ("first", |s, a| {
-            Ok(iterate(s, &a.need(0, "value")?)?
-                .into_iter()
-                .next()
-                .unwrap_or_default())
+            Ok(iterate(s, &a.need(0, "value")?)?.into_iter().next().unwrap_or_default())
         }),
-        ("last", |s, a| {
-            Ok(iterate(s, &a.need(0, "value")?)?.pop().unwrap_or_default())
-        }),
+        ("last", |s, a| Ok(iterate(s, &a.need(0, "value")?)?.pop().unwrap_or_default())),
         ("reverse", reverse),
         ("items", items),
         ("dictsort", dictsort),
@@ -81,21 +68,18 @@ pub(super) fn register(env: &mut Environment<'_>) {
         ("fromjson", from_json),
     ];
     for &(name, f) in FILTERS {
-        env.add_filter(
-            name,
-            move |state: &mut State<'_, '_>, args: Rest<ValueOrKwargs>| {
-                f(state, &Args::rest(name, args)?)
-            },
-        );
+        env.add_filter(name, move |state: &mut State<'_, '_>, args: Rest<ValueOrKwargs>| {
+            f(state, &Args::rest(name, args)?)
+        });
     }
 }
 
-fn list(items: Vec<Value>) -> Rv {
+pub(super) fn list(items: Vec<Value>) -> Rv {
     List::value(items, Shape::List, false)
 }
 
 /// What Jinja's lazy filters give.
-fn stream(items: Vec<Value>) -> Rv {
+pub(super) fn stream(items: Vec<Value>) -> Rv {
     List::value(items, Shape::Stream, false)
 }
 
@@ -113,15 +97,11 @@ fn edit(state: &State<'_, '_>, args: &Args, f: fn(&str) -> String) -> Rv {
 /// Jinja's `title`: words begin after blanks and opening marks.
 fn title(s: &str) -> String {
     let begins = |c: char| c.is_whitespace() || matches!(c, '-' | '(' | '{' | '[' | '<');
-    let first: Vec<bool> = std::iter::once(true)
-        .chain(s.chars().map(|c| begins(plain_char(c))))
-        .collect();
+    let first: Vec<bool> =
+        std::iter::once(true).chain(s.chars().map(|c| begins(plain_char(c)))).collect();
     map_chars(s, |i, c| {
-        let mapped: Vec<char> = if first[i] {
-            c.to_uppercase().collect()
-        } else {
-            c.to_lowercase().collect()
-        };
+        let mapped: Vec<char> =
+            if first[i] { c.to_uppercase().collect() } else { c.to_lowercase().collect() };
         mapped.into_iter()
     })
 }
@@ -144,32 +124,19 @@ pub(super) fn escape(s: &str) -> String {
 
 /// A filter that is a method of strings.
 fn method(state: &State<'_, '_>, args: &Args, name: &str) -> Rv {
-    methods::other_method(
-        state,
-        &Value::from(text(state, args)?),
-        name,
-        &args.after(1),
-    )
+    methods::other_method(state, &Value::from(text(state, args)?), name, &args.after(1))
 }
 
 fn replace(state: &mut State<'_, '_>, args: &Args) -> Rv {
     let s = text(state, args)?;
-    let (old, new) = (
-        to_str(state, &args.need(1, "old")?)?,
-        to_str(state, &args.need(2, "new")?)?,
-    );
+    let (old, new) = (to_str(state, &args.need(1, "old")?)?, to_str(state, &args.need(2, "new")?)?);
     let count = args.int(3, "count")?;
     methods::replace(state, &s, &Value::from(old), &Value::from(new), count).map(Value::from)
 }
 
 fn center(state: &mut State<'_, '_>, args: &Args) -> Rv {
     let width = args.int(1, "width")?.unwrap_or(80);
-    methods::other_method(
-        state,
-        &Value::from(text(state, args)?),
-        "center",
-        &[Value::from(width)],
-    )
+    methods::other_method(state, &Value::from(text(state, args)?), "center", &[Value::from(width)])
 }
 
 /// `truncate(length=255, killwords=False, end='...', leeway=5)`.
@@ -185,10 +152,7 @@ fn truncate(state: &mut State<'_, '_>, args: &Args) -> Rv {
     if s.chars().count() <= length.saturating_add(leeway) {
         return Ok(Value::from(s));
     }
-    let mut kept: String = s
-        .chars()
-        .take(length.saturating_sub(end.chars().count()))
-        .collect();
+    let mut kept: String = s.chars().take(length.saturating_sub(end.chars().count())).collect();
     if !args.flag(2, "killwords", false)
         && let Some(at) = kept.rfind(|c| plain_char(c) == ' ')
     {
@@ -207,10 +171,9 @@ fn indent(state: &mut State<'_, '_>, args: &Args) -> Rv {
     let mut margin = Out::fueled(state);
     match &width {
         Some(w) if w.as_str().is_some() => margin.push(w.as_str().unwrap_or_default())?,
-        _ => margin.repeat(
-            ' ',
-            usize::try_from(args.int(1, "width")?.unwrap_or(4)).unwrap_or(0),
-        )?,
+        _ => {
+            margin.repeat(' ', usize::try_from(args.int(1, "width")?.unwrap_or(4)).unwrap_or(0))?
+        }
     }
     let margin = margin.text;
     let (first, blank) = (args.flag(2, "first", false), args.flag(3, "blank", false));
@@ -219,11 +182,7 @@ fn indent(state: &mut State<'_, '_>, args: &Args) -> Rv {
         if i > 0 {
             out.push("\n")?;
         }
-        if if i == 0 {
-            first
-        } else {
-            blank || !line.is_empty()
-        } {
+        if if i == 0 { first } else { blank || !line.is_empty() } {
             out.push(&margin)?;
         }
         out.push(line)?;
@@ -291,165 +250,18 @@ fn items(state: &mut State<'_, '_>, args: &Args) -> Rv {
 }
 
 /// A path of attributes (`a.b.0`) into a value.
-fn attr(v: &Value, path: &Value) -> Rv {
+pub(super) fn attr(v: &Value, path: &Value) -> Rv {
     let mut at = v.clone();
     match path.as_str() {
         Some(path) => {
             for part in path.split('.') {
-                let key = part
-                    .parse::<i64>()
-                    .map_or_else(|_| Value::from(part), Value::from);
+                let key = part.parse::<i64>().map_or_else(|_| Value::from(part), Value::from);
                 at = at.get_item(&key)?;
             }
         }
         None => at = at.get_item(path)?,
     }
     Ok(at)
-}
-
-/// What a value is sorted and compared by: texts in lower case unless asked otherwise.
-fn sort_key(state: &State<'_, '_>, v: &Value, attribute: Option<&Value>, case: bool) -> Rv {
-    let fold = |v: Value| match v.as_str() {
-        Some(s) if !case => Value::from(lower(s)),
-        _ => v,
-    };
-    charge(state, 64)?;
-    match attribute {
-        None => Ok(fold(v.clone())),
-        Some(path) => match path.as_str().filter(|p| p.contains(',')) {
-            None => Ok(fold(attr(v, path)?)),
-            Some(paths) => {
-                let parts = paths
-                    .split(',')
-                    .map(|p| Ok(fold(attr(v, &Value::from(p))?)));
-                list(parts.collect::<Result<_, Error>>()?)
-            }
-        },
-    }
-}
-
-/// Sorts by keys (a stable sort, as Python's).
-fn sorted(
-    state: &State<'_, '_>,
-    keyed: Vec<(Value, Value)>,
-    reverse: bool,
-) -> Result<Vec<Value>, Error> {
-    let mut error = None;
-    let mut keyed = keyed;
-    keyed.sort_by(|a, b| {
-        let o = order(state, &a.0, &b.0).unwrap_or_else(|e| {
-            error.get_or_insert(e);
-            Ordering::Equal
-        });
-        if reverse { o.reverse() } else { o }
-    });
-    error.map_or_else(|| Ok(keyed.into_iter().map(|p| p.1).collect()), Err)
-}
-
-fn sort(state: &mut State<'_, '_>, args: &Args) -> Rv {
-    let (reverse, case) = (
-        args.flag(1, "reverse", false),
-        args.flag(2, "case_sensitive", false),
-    );
-    let attribute = args.get(3, "attribute");
-    let items = iterate(state, &args.need(0, "value")?)?;
-    let keyed = items
-        .into_iter()
-        .map(|v| Ok((sort_key(state, &v, attribute.as_ref(), case)?, v)));
-    let keyed = keyed.collect::<Result<_, Error>>()?;
-    list(sorted(state, keyed, reverse)?)
-}
-
-fn dictsort(state: &mut State<'_, '_>, args: &Args) -> Rv {
-    let (case, reverse) = (
-        args.flag(1, "case_sensitive", false),
-        args.flag(3, "reverse", false),
-    );
-    let by_value = args
-        .get(2, "by")
-        .is_some_and(|v| v.as_str() == Some("value"));
-    let pairs = containers::pairs_of(state, &args.need(0, "value")?)?;
-    let keyed = pairs.into_iter().map(|(k, v)| {
-        let key = sort_key(state, if by_value { &v } else { &k }, None, case)?;
-        Ok((key, List::value(vec![k, v], Shape::Tuple, false)?))
-    });
-    let keyed = keyed.collect::<Result<_, Error>>()?;
-    list(sorted(state, keyed, reverse)?)
-}
-
-fn unique(state: &mut State<'_, '_>, args: &Args) -> Rv {
-    let (case, attribute) = (
-        args.flag(1, "case_sensitive", false),
-        args.get(2, "attribute"),
-    );
-    let mut seen: Vec<Value> = Vec::new();
-    let mut hashed = HashSet::new();
-    let mut rv = Vec::new();
-    'items: for item in iterate(state, &args.need(0, "value")?)? {
-        let key = sort_key(state, &item, attribute.as_ref(), case)?;
-        if let Some(key) = Key::of(&key) {
-            if hashed.insert(key) {
-                rv.push(item);
-            }
-            continue;
-        }
-        for old in &seen {
-            if equal(state, old, &key)? {
-                continue 'items;
-            }
-        }
-        seen.push(key);
-        rv.push(item);
-    }
-    stream(rv)
-}
-
-fn extreme(state: &mut State<'_, '_>, args: &Args, wanted: Ordering) -> Rv {
-    let (case, attribute) = (
-        args.flag(1, "case_sensitive", false),
-        args.get(2, "attribute"),
-    );
-    let mut best: Option<(Value, Value)> = None;
-    for item in iterate(state, &args.need(0, "value")?)? {
-        let key = sort_key(state, &item, attribute.as_ref(), case)?;
-        let better = match &best {
-            None => true,
-            Some((old, _)) => order(state, &key, old)? == wanted,
-        };
-        if better {
-            best = Some((key, item));
-        }
-    }
-    Ok(best.map(|b| b.1).unwrap_or_default())
-}
-
-fn groupby(state: &mut State<'_, '_>, args: &Args) -> Rv {
-    let path = args.need(1, "attribute")?;
-    let (fallback, case) = (
-        args.get(2, "default"),
-        args.flag(3, "case_sensitive", false),
-    );
-    let mut keyed = Vec::new();
-    for item in iterate(state, &args.need(0, "value")?)? {
-        let mut key = attr(&item, &path)?;
-        if key.is_undefined() {
-            key = fallback.clone().unwrap_or_default();
-        }
-        let sort = sort_key(state, &key, None, case)?;
-        keyed.push((sort, List::value(vec![key, item], Shape::Tuple, false)?));
-    }
-    let mut groups: Vec<(Value, Vec<Value>)> = Vec::new();
-    for pair in sorted(state, keyed, false)? {
-        let (key, item) = (pair.get_item_by_index(0)?, pair.get_item_by_index(1)?);
-        match groups.last_mut() {
-            Some((last, items)) if equal(state, last, &key)? => items.push(item),
-            _ => groups.push((key, vec![item])),
-        }
-    }
-    let groups = groups
-        .into_iter()
-        .map(|(k, items)| List::value(vec![k, list(items)?], Shape::Tuple, false));
-    list(groups.collect::<Result<_, _>>()?)
 }
 
 fn map(state: &mut State<'_, '_>, args: &Args) -> Rv {
@@ -460,11 +272,7 @@ fn map(state: &mut State<'_, '_>, args: &Args) -> Rv {
         for item in &items {
             charge(state, 64)?;
             let v = attr(item, &path)?;
-            rv.push(if v.is_undefined() {
-                fallback.clone().unwrap_or(v)
-            } else {
-                v
-            });
+            rv.push(if v.is_undefined() { fallback.clone().unwrap_or(v) } else { v });
         }
         return stream(rv);
     }
@@ -482,19 +290,12 @@ fn map(state: &mut State<'_, '_>, args: &Args) -> Rv {
 
 fn select(state: &mut State<'_, '_>, args: &Args, by_attr: bool, wanted: bool) -> Rv {
     let items = iterate(state, &args.need(0, "value")?)?;
-    let path = if by_attr {
-        Some(args.need(1, "attribute")?)
-    } else {
-        None
-    };
+    let path = if by_attr { Some(args.need(1, "attribute")?) } else { None };
     let at = 1 + usize::from(by_attr);
     let test = match args.get(at, "test") {
         Some(t) => Some(
-            shade::plain(
-                t.as_str()
-                    .ok_or_else(|| fail("the test's name must be a string"))?,
-            )
-            .into_owned(),
+            shade::plain(t.as_str().ok_or_else(|| fail("the test's name must be a string"))?)
+                .into_owned(),
         ),
         None => None,
     };
@@ -524,9 +325,7 @@ fn select(state: &mut State<'_, '_>, args: &Args, by_attr: bool, wanted: bool) -
 fn default(_: &mut State<'_, '_>, args: &Args) -> Rv {
     let v = args.get(0, "value").unwrap_or_default();
     if v.is_undefined() || (args.flag(2, "boolean", false) && !v.is_true()) {
-        return Ok(args
-            .get(1, "default_value")
-            .unwrap_or_else(|| Value::from("")));
+        return Ok(args.get(1, "default_value").unwrap_or_else(|| Value::from("")));
     }
     Ok(v)
 }
@@ -547,20 +346,14 @@ fn int(_: &mut State<'_, '_>, args: &Args) -> Rv {
                 16 => s.trim_start_matches("0x"),
                 _ => &s,
             };
-            i64::from_str_radix(digits, base).ok().or_else(|| {
-                s.parse::<f64>()
-                    .ok()
-                    .filter(|x| x.is_finite())
-                    .map(|x| x as i64)
-            })
+            i64::from_str_radix(digits, base)
+                .ok()
+                .or_else(|| s.parse::<f64>().ok().filter(|x| x.is_finite()).map(|x| x as i64))
         }
         None if v.kind() == ValueKind::Bool => Some(i64::from(v.is_true())),
-        None => i64::try_from(v.clone()).ok().or_else(|| {
-            f64::try_from(v)
-                .ok()
-                .filter(|x| x.is_finite())
-                .map(|x| x as i64)
-        }),
+        None => i64::try_from(v.clone())
+            .ok()
+            .or_else(|| f64::try_from(v).ok().filter(|x| x.is_finite()).map(|x| x as i64)),
     };
     Ok(parsed.map_or(fallback, Value::from))
 }
@@ -572,10 +365,8 @@ fn float(_: &mut State<'_, '_>, args: &Args) -> Rv {
         None if v.kind() == ValueKind::Bool => Some(f64::from(u8::from(v.is_true()))),
         None => f64::try_from(v).ok(),
     };
-    Ok(parsed.map_or_else(
-        || args.get(1, "default").unwrap_or_else(|| Value::from(0.0)),
-        Value::from,
-    ))
+    Ok(parsed
+        .map_or_else(|| args.get(1, "default").unwrap_or_else(|| Value::from(0.0)), Value::from))
 }
 
 /// `tojson(ensure_ascii=False, indent=None, separators=None, sort_keys=False)`, the arguments in
@@ -585,9 +376,7 @@ fn tojson(state: &mut State<'_, '_>, args: &Args) -> Rv {
     let indent = match given(2, "indent") {
         None => None,
         Some(v) if v.as_str().is_some() => v.as_str().map(|s| Indent::Text(s.into())),
-        Some(_) => args
-            .int(2, "indent")?
-            .map(|n| Indent::Spaces(usize::try_from(n).unwrap_or(0))),
+        Some(_) => args.int(2, "indent")?.map(|n| Indent::Spaces(usize::try_from(n).unwrap_or(0))),
     };
     let separators = match given(3, "separators") {
         Some(v) => {
@@ -614,17 +403,9 @@ fn from_json(state: &mut State<'_, '_>, args: &Args) -> Rv {
     let v = args.text(0, "value")?;
     let s = v.as_str().unwrap_or_default();
     charge(state, 64 * s.len())?;
-    let trust = if s.chars().any(is_shaded) {
-        Trust::Caller
-    } else {
-        Trust::Template
-    };
+    let trust = if s.chars().any(is_shaded) { Trust::Caller } else { Trust::Template };
     let parsed: serde_json::Value = serde_json::from_str(&shade::plain(s)).map_err(|e| {
-        Error::new(
-            ErrorKind::InvalidOperation,
-            "from_json: the text is not JSON",
-        )
-        .with_source(e)
+        Error::new(ErrorKind::InvalidOperation, "from_json: the text is not JSON").with_source(e)
     })?;
     value::from_json(&parsed, trust)
 }

@@ -28,11 +28,13 @@ mod compare;
 mod containers;
 mod fallback;
 mod filters;
+mod functions;
 mod input;
 mod methods;
 mod operators;
 mod print;
 mod shade;
+mod sorting;
 mod source;
 mod tests_of_jinja;
 mod value;
@@ -43,9 +45,8 @@ pub use input::RenderInput;
 
 use super::Segment;
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::{Rest, Value, ValueOrKwargs};
 use minijinja::{Environment, Error, ErrorKind, State};
-use value::{Dict, List, Shape, fail};
+use value::fail;
 
 /// Roles that templates know; only they are trusted as a message's role.
 pub const KNOWN_ROLES: &[&str] = &[
@@ -123,7 +124,7 @@ impl ChatTemplate {
         }
         on_own_stack(|| {
             let prepared = source::prepare(source)?;
-            let mut env = environment();
+            let mut env = environment().map_err(|e| TemplateError::syntax(describe(&e)))?;
             env.add_template_owned(NAME, prepared)
                 .map_err(|e| TemplateError::syntax(describe(&e)))?;
             Ok(ChatTemplate { env })
@@ -136,8 +137,7 @@ impl ChatTemplate {
     /// [`TemplateError::Raised`] where the template itself refuses, [`TemplateError::Failed`] where
     /// it cannot go on, [`TemplateError::Limit`] where it takes too much.
     pub fn render(&self, input: &RenderInput) -> Result<String, TemplateError> {
-        self.render_raw(input)
-            .map(|s| shade::plain(&s).into_owned())
+        self.render_raw(input).map(|s| shade::plain(&s).into_owned())
     }
 
     /// Renders a conversation to text with its provenance: only the trusted segments may spell
@@ -156,9 +156,7 @@ impl ChatTemplate {
             env.set_fuel(Some(
                 FUEL.saturating_add(FUEL_PER_BYTE.saturating_mul(input.bytes() as u64)),
             ));
-            let context = input
-                .context()
-                .map_err(|e| TemplateError::Input(describe(&e)))?;
+            let context = input.context().map_err(|e| TemplateError::Input(describe(&e)))?;
             let now = input.now;
             env.add_function(
                 "strftime_now",
@@ -167,11 +165,23 @@ impl ChatTemplate {
                     Ok(now.strftime(&shade::plain(&format)))
                 },
             );
-            let template = env
-                .get_template(NAME)
-                .map_err(|e| TemplateError::syntax(describe(&e)))?;
+            let template =
+                env.get_template(NAME).map_err(|e| TemplateError::syntax(describe(&e)))?;
             template.render(context).map_err(|e| render_error(&e))
         })
+    }
+}
+
+/// One line of `pumice template --jsonl`: a JSON object as [`RenderInput::from_json`] takes it to
+/// the rendering as a JSON string, or to `{"error": message}`.
+pub fn render_jsonl(template: &ChatTemplate, line: &str) -> String {
+    let rendered = serde_json::from_str(line)
+        .map_err(|e| TemplateError::Input(format!("the line is not JSON: {e}")))
+        .and_then(|object| RenderInput::from_json(&object))
+        .and_then(|input| template.render(&input));
+    match rendered {
+        Ok(text) => serde_json::Value::from(text).to_string(),
+        Err(e) => serde_json::json!({ "error": e.to_string() }).to_string(),
     }
 }
 
@@ -196,9 +206,7 @@ fn on_own_stack<R: Send>(
 const RAISED: &str = "\u{1}raised\u{1}";
 
 fn describe(e: &Error) -> String {
-    let mut rv = e
-        .detail()
-        .map_or_else(|| e.kind().to_string(), str::to_string);
+    let mut rv = e.detail().map_or_else(|| e.kind().to_string(), str::to_string);
     let mut source = std::error::Error::source(e);
     while let Some(inner) = source {
         rv += &format!(": {inner}");
@@ -229,97 +237,18 @@ fn render_error(e: &Error) -> TemplateError {
     }
 }
 
-fn environment() -> Environment<'static> {
+fn environment() -> Result<Environment<'static>, Error> {
     let mut env = Environment::new();
-    let syntax = SyntaxConfig::builder()
-        .trim_blocks(true)
-        .lstrip_blocks(true)
-        .build();
-    env.set_syntax(syntax.unwrap_or_default());
+    env.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
     env.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
     env.set_recursion_limit(400);
     env.set_unknown_method_callback(methods::other_method_callback);
     env.set_formatter(|out, state, v| {
         let text = print::to_str(state, v)?;
-        out.write_str(&text)
-            .map_err(|_| fail("the output cannot be written"))
+        out.write_str(&text).map_err(|_| fail("the output cannot be written"))
     });
     filters::register(&mut env);
     tests_of_jinja::register(&mut env);
-    env.remove_global("debug");
-    env.add_function(
-        "raise_exception",
-        |state: &mut State<'_, '_>, message: Value| -> Result<Value, Error> {
-            Err(fail(format!("{RAISED}{}", print::to_str(state, &message)?)))
-        },
-    );
-    env.add_function(
-        "dict",
-        |state: &mut State<'_, '_>, args: Rest<ValueOrKwargs>| -> Result<Value, Error> {
-            let args = args::Args::rest("dict", args)?;
-            let mut pairs = match args.positional().first() {
-                Some(v) => containers::pairs_of(state, v)?,
-                None => Vec::new(),
-            };
-            pairs.extend(
-                args.named()
-                    .iter()
-                    .map(|(k, v)| (Value::from(k.as_str()), v.clone())),
-            );
-            value::charge(state, 128 * pairs.len())?;
-            Dict::value(pairs, false)
-        },
-    );
-    // what `source.rs` writes for operators and literals
-    env.add_function(
-        "_cmp_",
-        |state: &mut State<'_, '_>, args: Rest<Value>| -> Result<bool, Error> {
-            for part in args.windows(3).step_by(2) {
-                if !compare::compare(
-                    state,
-                    &part[0],
-                    part[1].as_str().unwrap_or_default(),
-                    &part[2],
-                )? {
-                    return Ok(false);
-                }
-            }
-            Ok(true)
-        },
-    );
-    env.add_function("_sum_", |state: &mut State<'_, '_>, args: Rest<Value>| {
-        operators::sum(state, &args)
-    });
-    env.add_function("_cat_", |state: &mut State<'_, '_>, args: Rest<Value>| {
-        operators::concat(state, &args)
-    });
-    env.add_function(
-        "_format_",
-        |state: &mut State<'_, '_>, args: Rest<Value>| operators::format(state, &args),
-    );
-    env.add_function("joiner", |separator: Option<Value>| {
-        containers::joiner(separator)
-    });
-    for (name, shape) in [("_list_", Shape::List), ("_tuple_", Shape::Tuple)] {
-        env.add_function(
-            name,
-            move |state: &mut State<'_, '_>, items: Value| -> Result<Value, Error> {
-                let items: Vec<Value> = items.try_iter()?.collect();
-                value::charge(state, 32 * items.len())?;
-                List::value(items, shape, false)
-            },
-        );
-    }
-    env.add_function(
-        "_dict_",
-        |state: &mut State<'_, '_>, map: Value| -> Result<Value, Error> {
-            let pairs = map
-                .try_iter()?
-                .map(|k| Ok((k.clone(), map.get_item(&k)?)))
-                .collect::<Result<Vec<_>, Error>>()?;
-            value::charge(state, 96 * pairs.len())?;
-            Dict::value(pairs, false)
-        },
-    );
-    env
+    functions::register(&mut env);
+    Ok(env)
 }

@@ -17,11 +17,7 @@ pub(super) struct Out {
 impl Out {
     /// An empty text of at most `limit` bytes.
     pub(super) fn new(limit: usize) -> Out {
-        Out {
-            text: String::new(),
-            limit,
-            walked: 0,
-        }
+        Out { text: String::new(), limit, walked: 0 }
     }
 
     /// An empty text limited by the render's remaining fuel.
@@ -153,11 +149,7 @@ fn write_repr(out: &mut Out, v: &Value, shaded: bool, level: usize) -> Result<()
 /// A Python string literal.
 fn quote(out: &mut Out, s: &str, shaded: bool) -> Result<(), Error> {
     let plain = shade::plain(s);
-    let mark = if plain.contains('\'') && !plain.contains('"') {
-        '"'
-    } else {
-        '\''
-    };
+    let mark = if plain.contains('\'') && !plain.contains('"') { '"' } else { '\'' };
     out.mark(mark.encode_utf8(&mut [0; 4]), shaded)?;
     for c in s.chars() {
         let (p, shaded) = (plain_char(c), is_shaded(c));
@@ -206,11 +198,7 @@ fn float(x: f64) -> String {
     let (digits, exp) = e.split_once('e').unwrap_or((&e, "0"));
     let exp: i32 = exp.parse().unwrap_or(0);
     if x != 0.0 && !(-4..16).contains(&exp) {
-        return format!(
-            "{digits}e{}{:02}",
-            if exp < 0 { '-' } else { '+' },
-            exp.abs()
-        );
+        return format!("{digits}e{}{:02}", if exp < 0 { '-' } else { '+' }, exp.abs());
     }
     let s = x.to_string();
     if s.contains('.') { s } else { s + ".0" }
@@ -275,67 +263,67 @@ fn write_json(
         return Err(fail("the value is nested too deep for tojson"));
     }
     out.step()?;
-    let (comma, colon) = (&style.separators.0, &style.separators.1);
     match v.kind() {
         ValueKind::String => json_text(out, v.as_str().unwrap_or_default(), style, shaded),
         ValueKind::None => out.mark("null", shaded),
         ValueKind::Bool => out.mark(if v.is_true() { "true" } else { "false" }, shaded),
         ValueKind::Number => out.mark(&json_number(v), shaded),
         ValueKind::Undefined => Err(fail("Object of type Undefined is not JSON serializable")),
-        ValueKind::Map => {
-            let dict = v.downcast_object_ref::<Dict>();
-            let shaded = dict.is_some_and(|d| d.shaded);
-            let mut pairs = match dict {
-                Some(d) => d.pairs(),
-                None => v
-                    .try_iter()?
-                    .map(|k| Ok((k.clone(), v.get_item(&k)?)))
-                    .collect::<Result<_, Error>>()?,
-            };
-            if style.sort_keys {
-                pairs.sort_by_cached_key(|p| shade::plain(&p.0.to_string()).into_owned());
-            }
-            out.mark("{", shaded)?;
-            for (i, (key, item)) in pairs.iter().enumerate() {
-                if i > 0 {
-                    out.mark(comma, shaded)?;
-                }
-                json_line(out, style, level + 1)?;
-                json_key(out, key, style, shaded)?;
-                out.mark(colon, shaded)?;
-                write_json(out, item, style, shaded, level + 1)?;
-            }
-            if !pairs.is_empty() {
-                json_line(out, style, level)?;
-            }
-            out.mark("}", shaded)
-        }
-        ValueKind::Seq | ValueKind::Iterable => {
-            let list = v.downcast_object_ref::<List>();
-            let shaded = list.is_some_and(|l| l.shaded);
-            let items: Box<dyn Iterator<Item = Value>> = match list {
-                Some(l) => Box::new(l.peek().into_iter()),
-                None => Box::new(v.try_iter()?),
-            };
-            let mut empty = true;
-            out.mark("[", shaded)?;
-            for item in items {
-                if !empty {
-                    out.mark(comma, shaded)?;
-                }
-                empty = false;
-                json_line(out, style, level + 1)?;
-                write_json(out, &item, style, shaded, level + 1)?;
-            }
-            if !empty {
-                json_line(out, style, level)?;
-            }
-            out.mark("]", shaded)
-        }
-        kind => Err(fail(format!(
-            "Object of type {kind} is not JSON serializable"
-        ))),
+        ValueKind::Map => json_object(out, v, style, level),
+        ValueKind::Seq | ValueKind::Iterable => json_array(out, v, style, level),
+        kind => Err(fail(format!("Object of type {kind} is not JSON serializable"))),
     }
+}
+
+fn json_object(out: &mut Out, v: &Value, style: &JsonStyle, level: usize) -> Result<(), Error> {
+    let dict = v.downcast_object_ref::<Dict>();
+    let shaded = dict.is_some_and(|d| d.shaded);
+    let mut pairs = match dict {
+        Some(d) => d.pairs(),
+        None => {
+            v.try_iter()?.map(|k| Ok((k.clone(), v.get_item(&k)?))).collect::<Result<_, Error>>()?
+        }
+    };
+    if style.sort_keys {
+        pairs.sort_by_cached_key(|p| shade::plain(&p.0.to_string()).into_owned());
+    }
+    out.mark("{", shaded)?;
+    for (i, (key, item)) in pairs.iter().enumerate() {
+        if i > 0 {
+            out.mark(&style.separators.0, shaded)?;
+        }
+        json_line(out, style, level + 1)?;
+        json_key(out, key, style, shaded)?;
+        out.mark(&style.separators.1, shaded)?;
+        write_json(out, item, style, shaded, level + 1)?;
+    }
+    if !pairs.is_empty() {
+        json_line(out, style, level)?;
+    }
+    out.mark("}", shaded)
+}
+
+fn json_array(out: &mut Out, v: &Value, style: &JsonStyle, level: usize) -> Result<(), Error> {
+    let list = v.downcast_object_ref::<List>();
+    let shaded = list.is_some_and(|l| l.shaded);
+    let items: Box<dyn Iterator<Item = Value>> = match list {
+        Some(l) => Box::new(l.peek().into_iter()),
+        None => Box::new(v.try_iter()?),
+    };
+    let mut empty = true;
+    out.mark("[", shaded)?;
+    for item in items {
+        if !empty {
+            out.mark(&style.separators.0, shaded)?;
+        }
+        empty = false;
+        json_line(out, style, level + 1)?;
+        write_json(out, &item, style, shaded, level + 1)?;
+    }
+    if !empty {
+        json_line(out, style, level)?;
+    }
+    out.mark("]", shaded)
 }
 
 fn json_key(out: &mut Out, key: &Value, style: &JsonStyle, shaded: bool) -> Result<(), Error> {

@@ -96,7 +96,7 @@ mod tests {
             unspell(text.as_bytes(), &mut out);
             out
         };
-        assert_eq!(spell("ĠhiĊń"), b" hi\n\xad");
+        assert_eq!(spell("ĠhiĊŃ"), b" hi\n\xad");
         assert_eq!(spell("Ġa b"), "Ġa b".as_bytes());
         assert_eq!(spell("<｜Ġ｜>"), "<｜Ġ｜>".as_bytes());
     }

@@ -18,7 +18,7 @@ const TYPES: &str = "tokenizer.ggml.token_type";
 const MERGES: &str = "tokenizer.ggml.merges";
 
 /// More tokens than any model has; ids stay well below the values with a meaning of their own.
-const MAX_TOKENS: usize = 1 << 24;
+pub(super) const MAX_TOKENS: usize = 1 << 24;
 /// Longest vocabulary in bytes.
 const MAX_BYTES: usize = 1 << 31;
 /// A thread is worth starting for this many merges.
@@ -43,6 +43,16 @@ impl Tokenizer {
             "none" | "no_vocab" | "" => Ok(Tokenizer::without_vocabulary(kind)),
             other => Err(TokenizerError::UnsupportedKind { kind: other.to_owned() }),
         }
+    }
+
+    /// A `tokenizer.json` needs the feature `tokenizer-json`, which this build lacks.
+    ///
+    /// # Errors
+    /// Always.
+    #[cfg(not(feature = "tokenizer-json"))]
+    pub fn from_tokenizer_json(path: &std::path::Path) -> Result<Tokenizer, TokenizerError> {
+        let found = "this build lacks the feature tokenizer-json".to_owned();
+        Err(TokenizerError::Json { path: path.display().to_string(), found })
     }
 
     fn without_vocabulary(kind: &str) -> Tokenizer {
@@ -72,7 +82,7 @@ fn load_bpe(meta: &Metadata, kind: &str) -> Result<Tokenizer, TokenizerError> {
     let default_name = if kind == "gemma4" { "gemma4" } else { "" };
     let pre = find_pre(meta.str(PRE)?.unwrap_or(default_name), &mut warnings);
     let escapes = pre.escape_spaces();
-    let vocab = load_vocab(meta, |text, out| match escapes {
+    let (vocab, ids) = load_vocab(meta, [None; 3], |text, out| match escapes {
         true => unescape(text, out),
         false => bytes::unspell(text, out),
     })?;
@@ -99,13 +109,13 @@ fn load_bpe(meta: &Metadata, kind: &str) -> Result<Tokenizer, TokenizerError> {
     let bridges = Bridges::new(&vocab);
     let clean_spaces = pre.clean_spaces();
     let engine = Engine::Bpe(Bpe { pre, merges, byte_ids, bridges });
-    let ids = special_ids(meta, vocab.len(), [None; 3])?;
     Tokenizer::assemble(meta, kind, vocab, engine, ids, adds, clean_spaces, warnings)
 }
 
 /// SentencePiece-BPE.
 fn load_spm(meta: &Metadata) -> Result<Tokenizer, TokenizerError> {
-    let vocab = load_vocab(meta, unescape)?;
+    // Ids that files of this kind leave out because the first library had them so.
+    let (vocab, ids) = load_vocab(meta, [Some(1), Some(2), Some(0)], unescape)?;
     let scores = meta.f32_array(SCORES)?.ok_or(TokenizerError::Missing {
         key: SCORES,
         expected: "an array of one float per token",
@@ -114,9 +124,6 @@ fn load_spm(meta: &Metadata) -> Result<Tokenizer, TokenizerError> {
     if let Some(index) = scores.iter().position(|score| score.is_nan()) {
         return Err(TokenizerError::Score { index });
     }
-    // Ids that files of this kind leave out because the first library had them so.
-    let default = |id: u32| ((id as usize) < vocab.len()).then_some(id);
-    let ids = special_ids(meta, vocab.len(), [default(1), default(2), default(0)])?;
     let adds = Adds {
         bos: meta.bool("tokenizer.ggml.add_bos_token")?.unwrap_or(true),
         eos: meta.bool("tokenizer.ggml.add_eos_token")?.unwrap_or(false),
@@ -200,11 +207,13 @@ fn find_pre(name: &str, warnings: &mut Vec<String>) -> Pre {
     })
 }
 
-/// Tokens and their types; `spell` writes the bytes of ordinary text.
+/// Tokens and their types, and the special ids that metadata name. `defaults` are the ids of BOS,
+/// EOS and unknown where nothing names them; `spell` writes the bytes of ordinary text.
 fn load_vocab(
     meta: &Metadata,
+    defaults: [Option<u32>; 3],
     spell: impl Fn(&[u8], &mut Vec<u8>),
-) -> Result<Vocab, TokenizerError> {
+) -> Result<(Vocab, SpecialIds), TokenizerError> {
     let tokens = meta
         .strings(TOKENS)?
         .ok_or(TokenizerError::Missing { key: TOKENS, expected: "an array of strings" })?;
@@ -217,9 +226,16 @@ fn load_vocab(
         return Err(TokenizerError::TooLong { found, expected });
     }
     let types = token_types(meta, tokens.len())?;
+    let ids = special_ids(meta, tokens.len(), defaults)?;
+    // Old files have no types: what they name must still not be made from ordinary text.
+    let named = [ids.bos, ids.eos, ids.eot, ids.eom];
+    let untyped = |index: usize| match named.contains(&Some(index as u32)) {
+        true => TokenType::Control,
+        false => TokenType::Normal,
+    };
     let mut vocab = Vocab::with_capacity(tokens.len(), tokens.total_bytes());
     for (index, text) in tokens.iter_bytes().enumerate() {
-        let ty = types.get(index).copied().unwrap_or(TokenType::Normal);
+        let ty = types.get(index).copied().unwrap_or_else(|| untyped(index));
         let kind = special::classify(text, ty);
         vocab.push(kind, |out| match kind.ty {
             TokenType::Byte => match byte_of(text) {
@@ -231,7 +247,7 @@ fn load_vocab(
         });
     }
     vocab.index();
-    Ok(vocab)
+    Ok((vocab, ids))
 }
 
 /// Types of all tokens; empty if the file does not say.
@@ -261,7 +277,7 @@ fn check_length(key: &'static str, found: usize, n_tokens: usize) -> Result<(), 
 }
 
 /// `<0x41>` is the byte 0x41.
-fn byte_of(text: &[u8]) -> Option<u8> {
+pub(super) fn byte_of(text: &[u8]) -> Option<u8> {
     let hex = text.strip_prefix(b"<0x")?.strip_suffix(b">")?;
     let hex = std::str::from_utf8(hex).ok().filter(|hex| hex.len() == 2)?;
     u8::from_str_radix(hex, 16).ok()
@@ -372,7 +388,7 @@ fn special_ids(
         }
     };
     let either = |new: &str, old: &str| Ok::<_, TokenizerError>(named(new)?.or(named(old)?));
-    let [bos, eos, unk] = defaults;
+    let [bos, eos, unk] = defaults.map(|id| id.filter(|&id| (id as usize) < n_tokens));
     Ok(SpecialIds {
         bos: named("bos")?.or(named("cls")?).or(bos),
         eos: named("eos")?.or(eos),

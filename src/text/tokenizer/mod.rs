@@ -3,11 +3,11 @@
 //! A [`Tokenizer`] comes from a file's own metadata ([`Tokenizer::from_gguf`]) or from a
 //! `tokenizer.json` that overrides it. The path of a text:
 //!
-//! 1. Special tokens are found ([`split`]): which ones depends on who wrote the text. Text that is
+//! 1. Special tokens are found (`split`): which ones depends on who wrote the text. Text that is
 //!    not trusted never yields a token that steers the model, whatever it spells.
-//! 2. What lies between them is cut into pieces by the pre-tokenizer ([`pre`]; byte-level BPE), or
+//! 2. What lies between them is cut into pieces by the pre-tokenizer (`pre`; byte-level BPE), or
 //!    at spaces where that changes nothing (SentencePiece).
-//! 3. Pieces are merged ([`merge`], [`engine`]) to tokens of the vocabulary ([`vocab`]).
+//! 3. Pieces are merged (`merge`, `engine`) to tokens of the vocabulary (`vocab`).
 //!
 //! Every part takes time linear in the text (a single piece of n symbols: n log n) and a stack of
 //! fixed depth. Ordinary text is never merged into a control token: those are not in the table
@@ -18,6 +18,8 @@ mod cache;
 mod detok;
 mod engine;
 mod error;
+#[cfg(feature = "tokenizer-json")]
+mod json;
 mod load;
 mod merge;
 mod pre;
@@ -60,6 +62,8 @@ pub struct Adds {
 enum Engine {
     Bpe(Bpe),
     Spm(Spm),
+    #[cfg(feature = "tokenizer-json")]
+    Json(Box<json::Json>),
     None,
 }
 
@@ -149,7 +153,7 @@ impl Tokenizer {
         let mut pieces = vec![];
         match &self.engine {
             Engine::Bpe(bpe) => bpe.pre.pattern.split(text, &mut |piece| pieces.push(piece)),
-            Engine::Spm(_) | Engine::None => pieces.push(text),
+            _ => pieces.push(text),
         }
         pieces
     }
@@ -200,10 +204,11 @@ impl Tokenizer {
             found.clear();
             self.specials.find(&self.vocab, level(special), chunk.valid(), &mut found);
             self.idle.with(|work| {
-                self.append_parts(chunk.valid(), &found, prefix, work, &mut ids);
+                self.append_parts(chunk.valid(), &found, prefix, work, &mut ids)?;
                 prefix &= chunk.valid().is_empty();
                 spm.encode(&self.vocab, chunk.invalid(), prefix, work, &mut ids);
-            });
+                Ok::<_, TokenizerError>(())
+            })?;
             prefix = false;
         }
         Ok(if add { self.surround(ids) } else { ids })
@@ -270,11 +275,8 @@ impl Tokenizer {
 
     /// Encodes `text`, in which the special tokens `found` stand.
     fn encode_parts(&self, text: &str, found: &[Found]) -> Result<Vec<u32>, TokenizerError> {
-        if matches!(self.engine, Engine::None) {
-            return Err(self.no_vocabulary());
-        }
         let mut ids = Vec::with_capacity(text.len() / 3 + found.len());
-        self.idle.with(|work| self.append_parts(text, found, self.space_prefix, work, &mut ids));
+        self.idle.with(|work| self.append_parts(text, found, self.space_prefix, work, &mut ids))?;
         Ok(ids)
     }
 
@@ -286,7 +288,7 @@ impl Tokenizer {
         mut prefix: bool,
         work: &mut Scratch,
         ids: &mut Vec<u32>,
-    ) {
+    ) -> Result<(), TokenizerError> {
         let (mut at, mut strip) = (0, false);
         let end = (text.len()..text.len(), None);
         let found = found.iter().map(|(range, id)| (range.clone(), Some(*id)));
@@ -296,13 +298,16 @@ impl Tokenizer {
             match &self.engine {
                 Engine::Bpe(bpe) => bpe.encode(&self.vocab, gap, work, ids),
                 Engine::Spm(spm) => spm.encode(&self.vocab, gap.as_bytes(), prefix, work, ids),
-                Engine::None => {}
+                #[cfg(feature = "tokenizer-json")]
+                Engine::Json(json) => json.encode(&self.vocab, gap, at == 0, ids)?,
+                Engine::None => return Err(self.no_vocabulary()),
             }
             ids.extend(id);
             prefix = self.space_prefix;
             strip = id.is_some_and(|id| self.strips_after.binary_search(&id).is_ok());
             at = range.end;
         }
+        Ok(())
     }
 
     /// Whether token `id` has no place in text that people read.

@@ -11,6 +11,8 @@
 mod rule;
 mod set;
 mod table;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use rule::{Rule, Scan};
 pub(crate) use set::Set;
