@@ -11,10 +11,13 @@ fn tiny() -> PathBuf {
     common::data().join("archs/llama-rope3/model.gguf")
 }
 
-/// Runs a chat with greedy answers; `lines` are what a program types.
+/// Runs a chat, with greedy answers if `flags` say nothing else; `lines` are what a program types.
 fn chat(model: &Path, flags: &[&str], lines: &str) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_pumice"));
-    command.args(["chat", "--temp", "0", "-m"]).arg(model).args(flags);
+    command.args(["chat", "-m"]).arg(model).args(flags);
+    if !flags.contains(&"--temp") {
+        command.args(["--temp", "0"]);
+    }
     let pipes = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = pipes.spawn().unwrap();
     child.stdin.take().unwrap().write_all(lines.as_bytes()).unwrap();
@@ -72,9 +75,10 @@ fn an_answer_can_be_asked_for_again() {
     assert_eq!(stdout, answer.repeat(2), "greedy answers are alike");
 
     let flags = ["-n", "12", "-c", "512", "--temp", "5", "--top-k", "0", "--seed", "7"];
-    let (_, drawn) = conversation(&tiny(), &flags, "One?\n/regen\n");
+    let (saved, drawn) = conversation(&tiny(), &flags, "One?\n/regen\n");
     assert_eq!(drawn, conversation(&tiny(), &flags, "One?\n/regen\n").1, "the seed fixes them");
-    let (first, second) = drawn.split_at(drawn.len() / 2);
+    let second = format!("{}\n", saved[1].content);
+    let first = drawn.strip_suffix(&second).expect("the last answer is the one that counts");
     assert_ne!(first, second, "drawn answers differ");
 
     let out = chat(&tiny(), FEW, "/regen\n");
@@ -140,13 +144,16 @@ fn files_that_are_no_conversation_are_neither_read_nor_replaced() {
 }
 
 #[test]
-fn a_real_model_answers_and_keeps_what_it_has_read() {
+fn a_real_model_answers_as_in_run_and_keeps_what_it_has_read() {
     let Some(model) = common::real_model(common::SMOLLM2) else { return };
-    let lines = "What is the capital of France?\nThank you.\n/stats\n";
-    let out = chat(&model, &["-n", "10"], lines);
+    let question = "Why is the sky blue?";
+    let mut run = Command::new(env!("CARGO_BIN_EXE_pumice"));
+    run.args(["run", question, "--no-stdin", "--temp", "0", "-n", "10", "-m"]).arg(&model);
+    let alone = run.output().unwrap().stdout;
+
+    let out = chat(&model, &["-n", "10"], &format!("{question}\nThank you.\n/stats\n"));
     assert!(out.status.success(), "{}", stderr(&out));
-    let answers = String::from_utf8(out.stdout.clone()).unwrap();
-    assert!(answers.contains("Paris"), "{answers}");
+    assert!(alone.len() > 10 && out.stdout.starts_with(&alone), "{:?}", out.stdout);
     // The second prompt begins with all of the first, whose system message alone has 20 tokens.
     let text = stderr(&out);
     let figures = text.split(" tokens (").nth(1).unwrap_or_else(|| panic!("{text}"));

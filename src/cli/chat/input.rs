@@ -95,12 +95,11 @@ fn read_lines(from: &mut impl BufRead) -> std::io::Result<Read> {
             return Ok(if text.is_empty() { Read::End } else { Read::Text(text) });
         }
         // The line end is no part of a line; files of another system end theirs in two characters.
-        let end = text.trim_end_matches('\n').trim_end_matches('\r').len();
-        if is_complete(&text[..end]) {
-            text.truncate(end);
+        let line = text.strip_suffix('\n').unwrap_or(&text);
+        text.truncate(line.strip_suffix('\r').unwrap_or(line).len());
+        if is_complete(&text) {
             return Ok(Read::Text(text));
         }
-        text.truncate(end);
         text.push('\n');
     }
 }

@@ -82,7 +82,8 @@ impl Report {
         let mut problems = Vec::new();
         let tokenizer = Tokenizer::from_gguf(&gguf)
             .map_err(|e| problems.push(format!("no vocabulary can be shown: {e}")))
-            .ok();
+            .ok()
+            .filter(|t| t.n_tokens() > 0);
         let mut model = None;
         if gguf.tensors().is_empty() {
             problems.push("the file has no tensors: it cannot run, only tokenize".into());
