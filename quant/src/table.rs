@@ -282,13 +282,19 @@ macro_rules! isas {
             #[cfg(target_arch = "aarch64")]
             Isa::Neon => {
                 static K: Kernels = $make::<crate::isa::neon::Row, $code>(
-                    TensorType::$ty, Isa::Neon, concat!($name, "-", $act, "-neon"));
+                    TensorType::$ty,
+                    Isa::Neon,
+                    concat!($name, "-", $act, "-neon"),
+                );
                 Some(&K)
             }
             #[cfg(target_arch = "aarch64")]
             Isa::Dotprod => {
                 static K: Kernels = $make::<crate::isa::dotprod::Row, $code>(
-                    TensorType::$ty, Isa::Dotprod, concat!($name, "-", $act, "-dotprod"));
+                    TensorType::$ty,
+                    Isa::Dotprod,
+                    concat!($name, "-", $act, "-dotprod"),
+                );
                 Some(&K)
             }
             _ => None,

@@ -21,9 +21,9 @@ pub(crate) mod avx512;
 #[cfg(target_arch = "aarch64")]
 pub(crate) mod dotprod;
 pub(crate) mod half;
+pub mod limits;
 #[cfg(target_arch = "aarch64")]
 pub(crate) mod neon;
-pub mod limits;
 pub(crate) mod patterns;
 pub(crate) mod prefetch;
 #[cfg(target_arch = "x86_64")]

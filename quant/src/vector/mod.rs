@@ -73,9 +73,9 @@ pub enum Glu {
 /// Which elements of a head a rotary embedding turns together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RopeLayout {
-    /// Neighbours: (x[2i], x[2i+1]). GGML calls it "norm".
+    /// Neighbours: `(x[2i], x[2i+1])`. GGML calls it "norm".
     Pairs,
-    /// Halves: (x[i], x[i + n_rot/2]). GGML calls it "neox".
+    /// Halves: `(x[i], x[i + n_rot/2])`. GGML calls it "neox".
     Halves,
 }
 
@@ -262,7 +262,7 @@ impl Vector {
         run!(self, reduce::sum<'a>(x: &'a [f32]) -> f64) as f32
     }
 
-    /// Sum of x[i] y[i], accumulated as [`Vector::sum`] is.
+    /// Sum of `x[i] y[i]`, accumulated as [`Vector::sum`] is.
     pub fn dot(self, x: &[f32], y: &[f32]) -> f32 {
         same_len(x.len(), y.len());
         run!(self, reduce::dot<'a>(x: &'a [f32], y: &'a [f32]) -> f64) as f32
