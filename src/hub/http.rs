@@ -52,10 +52,7 @@ impl<'a> Client<'a> {
             .max_redirects_will_error(false)
             .http_status_as_error(false)
             .build();
-        Client {
-            agent: config.into(),
-            options,
-        }
+        Client { agent: config.into(), options }
     }
 
     /// The GGUF and other files of a repository.
@@ -75,17 +72,10 @@ impl<'a> Client<'a> {
         if answer.response.status().as_u16() != 200 {
             return Err(status_error(&url, answer.response.status().as_u16()));
         }
-        let body = answer
-            .response
-            .body_mut()
-            .with_config()
-            .limit(MAX_JSON)
-            .read_to_vec();
+        let body = answer.response.body_mut().with_config().limit(MAX_JSON).read_to_vec();
         let body = body.map_err(|e| network(&url, &e))?;
-        let repo: Repo = serde_json::from_slice(&body).map_err(|e| HubError::Protocol {
-            url,
-            what: format!("not a list of files: {e}"),
-        })?;
+        let repo: Repo = serde_json::from_slice(&body)
+            .map_err(|e| HubError::Protocol { url, what: format!("not a list of files: {e}") })?;
         Ok(repo.siblings.into_iter().map(|s| s.rfilename).collect())
     }
 
@@ -118,24 +108,14 @@ impl<'a> Client<'a> {
             }
             let response = request.call().map_err(|e| network(&url, &e))?;
             let header = |name: &str| {
-                response
-                    .headers()
-                    .get(name)
-                    .and_then(|v| v.to_str().ok())
-                    .map(str::to_string)
+                response.headers().get(name).and_then(|v| v.to_str().ok()).map(str::to_string)
             };
-            stated.size = stated
-                .size
-                .or_else(|| header("x-linked-size").and_then(|s| s.parse().ok()));
-            stated.sha256 = stated
-                .sha256
-                .or_else(|| header("x-linked-etag").and_then(|s| sha256_in(&s)));
+            stated.size =
+                stated.size.or_else(|| header("x-linked-size").and_then(|s| s.parse().ok()));
+            stated.sha256 =
+                stated.sha256.or_else(|| header("x-linked-etag").and_then(|s| sha256_in(&s)));
             if !response.status().is_redirection() {
-                return Ok(Answer {
-                    url,
-                    response,
-                    stated,
-                });
+                return Ok(Answer { url, response, stated });
             }
             let to = header("location")
                 .ok_or_else(|| protocol(&url, "a redirect without an address"))?;
@@ -274,10 +254,7 @@ fn copy(
         if total.is_some_and(|t| at > t) {
             return Err(protocol(
                 url,
-                &format!(
-                    "more than the {} bytes that were announced",
-                    total.unwrap_or(0)
-                ),
+                &format!("more than the {} bytes that were announced", total.unwrap_or(0)),
             ));
         }
         if let Some(bar) = bar {
@@ -321,28 +298,15 @@ fn agree(url: &str, known: &Expected, stated: &Expected) -> Result<(), HubError>
 
 /// The answer to a Range request starts where it was asked to.
 fn range_starts_at(answer: &Answer, have: u64) -> bool {
-    let range = answer
-        .response
-        .headers()
-        .get("content-range")
-        .and_then(|v| v.to_str().ok());
-    let start = range.and_then(|r| {
-        r.strip_prefix("bytes ")?
-            .split('-')
-            .next()?
-            .parse::<u64>()
-            .ok()
-    });
+    let range = answer.response.headers().get("content-range").and_then(|v| v.to_str().ok());
+    let start =
+        range.and_then(|r| r.strip_prefix("bytes ")?.split('-').next()?.parse::<u64>().ok());
     start == Some(have)
 }
 
 /// A sha256 in an ETag header; other tags are no checksums.
 fn sha256_in(etag: &str) -> Option<String> {
-    let tag = etag
-        .trim()
-        .trim_start_matches("W/")
-        .trim_matches('"')
-        .to_ascii_lowercase();
+    let tag = etag.trim().trim_start_matches("W/").trim_matches('"').to_ascii_lowercase();
     (tag.len() == 64 && tag.bytes().all(|b| b.is_ascii_hexdigit())).then_some(tag)
 }
 
@@ -371,17 +335,12 @@ fn join(base: &str, to: &str) -> Option<String> {
     let path = base.split(['?', '#']).next()?;
     Some(format!(
         "{}/{to}",
-        path.rsplit_once('/')
-            .filter(|p| p.0.len() >= origin.len())
-            .map_or(&*origin, |p| p.0)
+        path.rsplit_once('/').filter(|p| p.0.len() >= origin.len()).map_or(&*origin, |p| p.0)
     ))
 }
 
 fn protocol(url: &str, what: &str) -> HubError {
-    HubError::Protocol {
-        url: url.into(),
-        what: what.into(),
-    }
+    HubError::Protocol { url: url.into(), what: what.into() }
 }
 
 fn network(url: &str, e: &ureq::Error) -> HubError {
@@ -391,10 +350,7 @@ fn network(url: &str, e: &ureq::Error) -> HubError {
         ureq::Error::Timeout(_) => "no answer in time".to_string(),
         other => other.to_string(),
     };
-    HubError::Network {
-        url: url.into(),
-        why,
-    }
+    HubError::Network { url: url.into(), why }
 }
 
 fn status_error(url: &str, status: u16) -> HubError {
@@ -405,11 +361,7 @@ fn status_error(url: &str, status: u16) -> HubError {
         500..=599 => ": the server has a problem, try again later",
         _ => "",
     };
-    HubError::Status {
-        url: url.into(),
-        status,
-        hint,
-    }
+    HubError::Status { url: url.into(), status, hint }
 }
 
 /// Timeouts that suit people waiting at a terminal.
@@ -425,24 +377,12 @@ mod tests {
         let at = "https://h.example:8/a/b/c?x=/y";
         assert_eq!(join(at, "/d?e").as_deref(), Some("https://h.example:8/d?e"));
         assert_eq!(join(at, "d").as_deref(), Some("https://h.example:8/a/b/d"));
-        assert_eq!(
-            join(at, "//o.example/d").as_deref(),
-            Some("https://o.example/d")
-        );
-        assert_eq!(
-            join(at, "http://o.example/").as_deref(),
-            Some("http://o.example/")
-        );
+        assert_eq!(join(at, "//o.example/d").as_deref(), Some("https://o.example/d"));
+        assert_eq!(join(at, "http://o.example/").as_deref(), Some("http://o.example/"));
         assert_eq!(join(at, "file:///etc/passwd"), None);
-        assert_ne!(
-            origin("https://h.example"),
-            origin("https://h.example.evil")
-        );
+        assert_ne!(origin("https://h.example"), origin("https://h.example.evil"));
         assert_ne!(origin("https://h.example"), origin("http://h.example"));
-        assert_eq!(
-            sha256_in(&format!("\"{}\"", "AB".repeat(32))),
-            Some("ab".repeat(32))
-        );
+        assert_eq!(sha256_in(&format!("\"{}\"", "AB".repeat(32))), Some("ab".repeat(32)));
         assert_eq!(sha256_in("\"d41d8cd98f00b204e9800998ecf8427e\""), None);
     }
 }

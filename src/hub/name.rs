@@ -35,24 +35,15 @@ impl Name {
     /// [`HubError::Unknown`] with near misses; [`HubError::BadName`] for malformed `hf:` names.
     pub fn parse(text: &str) -> Result<Name, HubError> {
         let Some(rest) = text.strip_prefix("hf:") else {
-            return catalogue::find(text)
-                .map(Name::Entry)
-                .ok_or_else(|| HubError::Unknown {
-                    name: text.to_string(),
-                    suggestions: catalogue::suggestions(text),
-                });
+            return catalogue::find(text).map(Name::Entry).ok_or_else(|| HubError::Unknown {
+                name: text.to_string(),
+                suggestions: catalogue::suggestions(text),
+            });
         };
-        let bad = |why: &str| HubError::BadName {
-            name: text.to_string(),
-            why: why.to_string(),
-        };
-        let (repo, want) = rest
-            .split_once(':')
-            .map_or((rest, None), |(r, w)| (r, Some(w)));
+        let bad = |why: &str| HubError::BadName { name: text.to_string(), why: why.to_string() };
+        let (repo, want) = rest.split_once(':').map_or((rest, None), |(r, w)| (r, Some(w)));
         let Some((owner, name)) = repo.split_once('/') else {
-            return Err(bad(
-                "expected hf:OWNER/REPO, hf:OWNER/REPO:QUANT or hf:OWNER/REPO:FILE",
-            ));
+            return Err(bad("expected hf:OWNER/REPO, hf:OWNER/REPO:QUANT or hf:OWNER/REPO:FILE"));
         };
         if !is_plain(owner) || !is_plain(name) {
             return Err(bad(
@@ -68,15 +59,10 @@ impl Name {
             }
             Some(quant) if is_plain(quant) => Want::Quant(quant.to_string()),
             Some(_) => {
-                return Err(bad(
-                    "a quantization is a word such as Q4_K_M, a file ends with .gguf",
-                ));
+                return Err(bad("a quantization is a word such as Q4_K_M, a file ends with .gguf"));
             }
         };
-        Ok(Name::Hub {
-            repo: repo.to_string(),
-            want,
-        })
+        Ok(Name::Hub { repo: repo.to_string(), want })
     }
 
     /// The folder's name in the cache.
@@ -91,14 +77,8 @@ impl Name {
     pub(super) fn text(&self) -> String {
         match self {
             Name::Entry(e) => e.name.to_string(),
-            Name::Hub {
-                repo,
-                want: Want::Best,
-            } => format!("hf:{repo}"),
-            Name::Hub {
-                repo,
-                want: Want::File(w) | Want::Quant(w),
-            } => format!("hf:{repo}:{w}"),
+            Name::Hub { repo, want: Want::Best } => format!("hf:{repo}"),
+            Name::Hub { repo, want: Want::File(w) | Want::Quant(w) } => format!("hf:{repo}:{w}"),
         }
     }
 }
@@ -108,8 +88,7 @@ fn is_plain(s: &str) -> bool {
     !s.is_empty()
         && s.len() <= 128
         && !s.starts_with('.')
-        && s.bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+        && s.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
 }
 
 /// Checks a file's path within a repository, which a hostile hub may have chosen.
@@ -121,24 +100,18 @@ pub(super) fn check_path(path: &str) -> Result<(), HubError> {
         !part.is_empty()
             && !part.starts_with('.')
             && part.len() <= 200
-            && !part
-                .chars()
-                .any(|c| c.is_control() || "\\:*?\"<>|".contains(c))
+            && !part.chars().any(|c| c.is_control() || "\\:*?\"<>|".contains(c))
     };
     if path.len() <= 400 && path.split('/').all(fine) {
         return Ok(());
     }
     let name = path.chars().take(200).collect();
-    Err(HubError::BadName {
-        name,
-        why: "it is not a plain relative path".into(),
-    })
+    Err(HubError::BadName { name, why: "it is not a plain relative path".into() })
 }
 
 /// Quantizations by how well they serve as a default.
-const PREFERRED: [&str; 8] = [
-    "Q4_K_M", "Q4_0", "Q5_K_M", "MXFP4", "Q8_0", "Q6_K", "Q4_1", "Q3_K_M",
-];
+const PREFERRED: [&str; 8] =
+    ["Q4_K_M", "Q4_0", "Q5_K_M", "MXFP4", "Q8_0", "Q6_K", "Q4_1", "Q3_K_M"];
 
 /// Chooses a file among a repository's.
 ///
@@ -149,10 +122,7 @@ pub(super) fn choose<'a>(
     files: &'a [String],
     want: &Want,
 ) -> Result<&'a str, HubError> {
-    let fail = |why: String| HubError::Repository {
-        repo: repo.to_string(),
-        why,
-    };
+    let fail = |why: String| HubError::Repository { repo: repo.to_string(), why };
     let models: Vec<&str> = files
         .iter()
         .map(String::as_str)
@@ -190,10 +160,7 @@ pub(super) fn choose<'a>(
             many[0]
         ))),
         [one] => Ok(one),
-        many => Err(fail(format!(
-            "several files fit, name one of them: {}",
-            many.join(", ")
-        ))),
+        many => Err(fail(format!("several files fit, name one of them: {}", many.join(", ")))),
     }
 }
 
@@ -243,10 +210,7 @@ mod tests {
     fn hub_names_are_read_and_hostile_ones_refused() {
         assert_eq!(hub("hf:a/b"), Want::Best);
         assert_eq!(hub("hf:a/b.c-D_1:Q4_K_M"), Want::Quant("Q4_K_M".into()));
-        assert_eq!(
-            hub("hf:a/b:sub/x.Q8_0.GGUF"),
-            Want::File("sub/x.Q8_0.GGUF".into())
-        );
+        assert_eq!(hub("hf:a/b:sub/x.Q8_0.GGUF"), Want::File("sub/x.Q8_0.GGUF".into()));
         for bad in [
             "hf:a",
             "hf:../b",
@@ -259,10 +223,7 @@ mod tests {
             "hf:a b/c",
             "hf:a/b?x",
         ] {
-            assert!(
-                matches!(Name::parse(bad), Err(HubError::BadName { .. })),
-                "{bad}"
-            );
+            assert!(matches!(Name::parse(bad), Err(HubError::BadName { .. })), "{bad}");
         }
         let error = Name::parse("smolm2").unwrap_err().to_string();
         assert!(error.contains("did you mean smollm2:135m"), "{error}");
@@ -282,27 +243,17 @@ mod tests {
         ]
         .map(String::from)
         .to_vec();
-        let pick = |want| {
-            choose("o/r", &files, &want)
-                .map(str::to_string)
-                .map_err(|e| e.to_string())
-        };
+        let pick =
+            |want| choose("o/r", &files, &want).map(str::to_string).map_err(|e| e.to_string());
         assert_eq!(pick(Want::Best), Ok("m-Q4_K_M.gguf".into()));
         assert_eq!(pick(Want::Quant("Q8_0".into())), Ok("m-q8_0.gguf".into()));
-        assert_eq!(
-            pick(Want::File("m-Q4_K_S.gguf".into())),
-            Ok("m-Q4_K_S.gguf".into())
-        );
+        assert_eq!(pick(Want::File("m-Q4_K_S.gguf".into())), Ok("m-Q4_K_S.gguf".into()));
         assert!(
             pick(Want::Quant("Q4_K".into()))
                 .unwrap_err()
                 .contains("no file of quantization Q4_K; it has m-IQ4_XS.gguf")
         );
-        assert!(
-            pick(Want::Quant("bf16".into()))
-                .unwrap_err()
-                .contains("split")
-        );
+        assert!(pick(Want::Quant("bf16".into())).unwrap_err().contains("split"));
         assert!(pick(Want::File("x.gguf".into())).is_err());
     }
 }

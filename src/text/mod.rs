@@ -1,6 +1,8 @@
 //! Text in and out: chat templates, tokenizers, stop strings.
 
+pub mod stop;
 pub mod template;
+pub mod tokenizer;
 
 /// A stretch of prompt text and where it comes from.
 ///

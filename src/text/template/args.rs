@@ -22,11 +22,7 @@ impl Args {
                 named.push((name.to_string(), kwargs.get::<Value>(name)?));
             }
         }
-        Ok(Args {
-            what: what.to_string(),
-            positional,
-            named,
-        })
+        Ok(Args { what: what.to_string(), positional, named })
     }
 
     /// The same for a filter or function.
@@ -36,29 +32,22 @@ impl Args {
 
     /// The argument at a position or of a name.
     pub(super) fn get(&self, at: usize, name: &str) -> Option<Value> {
-        self.positional.get(at).cloned().or_else(|| {
-            self.named
-                .iter()
-                .find(|(n, _)| n == name)
-                .map(|(_, v)| v.clone())
-        })
+        self.positional
+            .get(at)
+            .cloned()
+            .or_else(|| self.named.iter().find(|(n, _)| n == name).map(|(_, v)| v.clone()))
     }
 
     /// An argument that must be there.
     pub(super) fn need(&self, at: usize, name: &str) -> Result<Value, Error> {
-        self.get(at, name)
-            .ok_or_else(|| fail(format!("{}: missing argument {name}", self.what)))
+        self.get(at, name).ok_or_else(|| fail(format!("{}: missing argument {name}", self.what)))
     }
 
     /// A text that must be there.
     pub(super) fn text(&self, at: usize, name: &str) -> Result<Value, Error> {
         let v = self.need(at, name)?;
         if v.as_str().is_none() {
-            return Err(fail(format!(
-                "{}: {name} must be a string, not {}",
-                self.what,
-                v.kind()
-            )));
+            return Err(fail(format!("{}: {name} must be a string, not {}", self.what, v.kind())));
         }
         Ok(v)
     }
@@ -69,11 +58,7 @@ impl Args {
             None => Ok(None),
             Some(v) if v.is_none() => Ok(None),
             Some(v) => i64::try_from(v.clone()).map(Some).map_err(|_| {
-                fail(format!(
-                    "{}: {name} must be an integer, not {}",
-                    self.what,
-                    v.kind()
-                ))
+                fail(format!("{}: {name} must be an integer, not {}", self.what, v.kind()))
             }),
         }
     }

@@ -33,14 +33,9 @@ impl FromStr for DateTime {
         let error = || DateError(s.chars().take(64).collect());
         let (date, time) = s.split_once(['T', ' ']).unwrap_or((s, "00:00:00"));
         let numbers = |part: &str, sep| -> Option<[u16; 3]> {
-            let mut parts = part
-                .split(sep)
-                .map(|p| p.split(['.', '+', 'Z']).next().unwrap_or(p).parse().ok());
-            let rv = [
-                parts.next()??,
-                parts.next()??,
-                parts.next().unwrap_or(Some(0))?,
-            ];
+            let mut parts =
+                part.split(sep).map(|p| p.split(['.', '+', 'Z']).next().unwrap_or(p).parse().ok());
+            let rv = [parts.next()??, parts.next()??, parts.next().unwrap_or(Some(0))?];
             parts.next().is_none().then_some(rv)
         };
         let [year, month, day] = numbers(date, '-').ok_or_else(error)?;
@@ -88,15 +83,8 @@ fn month_days(year: i64, month: u8) -> i64 {
     }
 }
 
-const DAYS: [&str; 7] = [
-    "Monday",
-    "Tuesday",
-    "Wednesday",
-    "Thursday",
-    "Friday",
-    "Saturday",
-    "Sunday",
-];
+const DAYS: [&str; 7] =
+    ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
 const MONTHS: [&str; 12] = [
     "January",
     "February",
@@ -115,9 +103,7 @@ const MONTHS: [&str; 12] = [
 impl DateTime {
     /// The machine's clock in UTC (no time zone data base is read).
     pub fn now_utc() -> DateTime {
-        let seconds = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |d| d.as_secs());
+        let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
         DateTime::from_unix(i64::try_from(seconds).unwrap_or(0))
     }
 
@@ -148,11 +134,7 @@ impl DateTime {
 
     /// Days since the start of the year, from 0.
     fn day_of_year(&self) -> i64 {
-        (1..self.month)
-            .map(|m| month_days(self.year, m))
-            .sum::<i64>()
-            + i64::from(self.day)
-            - 1
+        (1..self.month).map(|m| month_days(self.year, m)).sum::<i64>() + i64::from(self.day) - 1
     }
 
     /// 0 for Monday.
@@ -255,10 +237,7 @@ mod tests {
         );
         assert_eq!(t.to_string(), "2026-02-03T04:05:06");
         assert_eq!(DateTime::from_unix(1_770_091_506), t);
-        assert_eq!(
-            "2024-02-29".parse::<DateTime>().unwrap().strftime("%j %a"),
-            "060 Thu"
-        );
+        assert_eq!("2024-02-29".parse::<DateTime>().unwrap().strftime("%j %a"), "060 Thu");
         assert!("2026-02-30".parse::<DateTime>().is_err());
         assert!("yesterday".parse::<DateTime>().is_err());
     }

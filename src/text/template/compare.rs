@@ -28,10 +28,7 @@ pub(super) fn equal(state: &State<'_, '_>, a: &Value, b: &Value) -> Result<bool,
         }
         return Ok(true);
     }
-    if let (Some(x), Some(y)) = (
-        a.downcast_object_ref::<Dict>(),
-        b.downcast_object_ref::<Dict>(),
-    ) {
+    if let (Some(x), Some(y)) = (a.downcast_object_ref::<Dict>(), b.downcast_object_ref::<Dict>()) {
         if x.len() != y.len() {
             return Ok(false);
         }
@@ -78,11 +75,7 @@ pub(super) fn order(state: &State<'_, '_>, a: &Value, b: &Value) -> Result<Order
     if is_numeric(a) && is_numeric(b) {
         return Ok(a.cmp(b));
     }
-    Err(fail(format!(
-        "'{}' and '{}' have no order",
-        a.kind(),
-        b.kind()
-    )))
+    Err(fail(format!("'{}' and '{}' have no order", a.kind(), b.kind())))
 }
 
 /// `item in container`.
@@ -103,7 +96,8 @@ pub(super) fn contains(
                 )));
             };
             let haystack = container.as_str().unwrap_or_default();
-            charge(state, haystack.len())?;
+            // searching costs more than copying
+            charge(state, 4 * haystack.len())?;
             Ok(shade::plain(haystack).contains(&*shade::plain(needle)))
         }
         ValueKind::Map => Ok(match container.downcast_object_ref::<Dict>() {

@@ -53,10 +53,7 @@ pub(super) fn list_method(
             charge(state, 8 * this.len())?;
             this.change(&[], |l| {
                 let i = if at < 0 { at + l.len() as i64 } else { at };
-                usize::try_from(i)
-                    .ok()
-                    .filter(|&i| i < l.len())
-                    .map(|i| l.remove(i))
+                usize::try_from(i).ok().filter(|&i| i < l.len()).map(|i| l.remove(i))
             })?
             .ok_or_else(|| fail("pop index out of range"))
         }
@@ -116,11 +113,7 @@ pub(super) fn dict_method(
             if let Some(other) = args.positional().first() {
                 pairs = pairs_of(state, other)?;
             }
-            pairs.extend(
-                args.named()
-                    .iter()
-                    .map(|(k, v)| (Value::from(k.as_str()), v.clone())),
-            );
+            pairs.extend(args.named().iter().map(|(k, v)| (Value::from(k.as_str()), v.clone())));
             charge(state, 128 * pairs.len())?;
             for (k, v) in pairs {
                 this.set(k, deep_copy(state, &v)?)?;
@@ -154,10 +147,8 @@ pub(super) fn dict_method(
 /// `dict.items()`.
 pub(super) fn dict_items(state: &State<'_, '_>, dict: &Dict) -> Result<Value, Error> {
     charge(state, 256 * dict.len())?;
-    let pairs = dict
-        .pairs()
-        .into_iter()
-        .map(|(k, v)| List::value(vec![k, v], Shape::Tuple, dict.shaded));
+    let pairs =
+        dict.pairs().into_iter().map(|(k, v)| List::value(vec![k, v], Shape::Tuple, dict.shaded));
     list(pairs.collect::<Result<_, _>>()?)
 }
 
@@ -169,10 +160,7 @@ pub(super) fn pairs_of(state: &State<'_, '_>, v: &Value) -> Result<Vec<(Value, V
     }
     let items = iterate(state, v)?;
     if v.kind() == ValueKind::Map {
-        return items
-            .into_iter()
-            .map(|k| Ok((k.clone(), v.get_item(&k)?)))
-            .collect();
+        return items.into_iter().map(|k| Ok((k.clone(), v.get_item(&k)?))).collect();
     }
     items
         .iter()
@@ -197,19 +185,12 @@ impl Object for Joiner {
 
     fn call(self: &Arc<Self>, _: &mut State<'_, '_>, _: &[Value]) -> Result<Value, Error> {
         let used = self.used.swap(true, Ordering::Relaxed);
-        Ok(if used {
-            self.separator.clone()
-        } else {
-            Value::from("")
-        })
+        Ok(if used { self.separator.clone() } else { Value::from("") })
     }
 }
 
 /// `joiner(sep=', ')`.
 pub(super) fn joiner(separator: Option<Value>) -> Value {
     let separator = separator.unwrap_or_else(|| Value::from(", "));
-    Value::from_object(Joiner {
-        separator,
-        used: AtomicBool::new(false),
-    })
+    Value::from_object(Joiner { separator, used: AtomicBool::new(false) })
 }

@@ -104,8 +104,5 @@ pub fn fallback(has: impl Fn(&str) -> bool) -> Fallback {
         ("<|user|>", "<|end|>", PHI3),
         ("[INST]", "[/INST]", LLAMA2),
     ];
-    table
-        .into_iter()
-        .find(|(a, b, _)| has(a) && has(b))
-        .map_or(PLAIN, |row| row.2)
+    table.into_iter().find(|(a, b, _)| has(a) && has(b)).map_or(PLAIN, |row| row.2)
 }

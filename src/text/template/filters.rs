@@ -27,12 +27,7 @@ pub(super) fn register(env: &mut Environment<'_>) {
         ("escape", |s, a| edit(s, a, escape)),
         ("e", |s, a| edit(s, a, escape)),
         ("trim", |s, a| {
-            Ok(Value::from(methods::strip_by(
-                &text(s, a)?,
-                true,
-                true,
-                a.get(1, "chars"),
-            )?))
+            Ok(Value::from(methods::strip_by(&text(s, a)?, true, true, a.get(1, "chars"))?))
         }),
         ("string", |s, a| text(s, a).map(Value::from)),
         ("replace", replace),
@@ -42,22 +37,15 @@ pub(super) fn register(env: &mut Environment<'_>) {
         ("indent", indent),
         ("join", join),
         ("wordcount", |s, a| {
-            Ok(Value::from(
-                shade::plain(&text(s, a)?).split_whitespace().count(),
-            ))
+            Ok(Value::from(shade::plain(&text(s, a)?).split_whitespace().count()))
         }),
         ("length", length),
         ("count", length),
         ("list", |s, a| list(iterate(s, &a.need(0, "value")?)?)),
         ("first", |s, a| {
-            Ok(iterate(s, &a.need(0, "value")?)?
-                .into_iter()
-                .next()
-                .unwrap_or_default())
+            Ok(iterate(s, &a.need(0, "value")?)?.into_iter().next().unwrap_or_default())
         }),
-        ("last", |s, a| {
-            Ok(iterate(s, &a.need(0, "value")?)?.pop().unwrap_or_default())
-        }),
+        ("last", |s, a| Ok(iterate(s, &a.need(0, "value")?)?.pop().unwrap_or_default())),
         ("reverse", reverse),
         ("items", items),
         ("dictsort", dictsort),
@@ -80,12 +68,9 @@ pub(super) fn register(env: &mut Environment<'_>) {
         ("fromjson", from_json),
     ];
     for &(name, f) in FILTERS {
-        env.add_filter(
-            name,
-            move |state: &mut State<'_, '_>, args: Rest<ValueOrKwargs>| {
-                f(state, &Args::rest(name, args)?)
-            },
-        );
+        env.add_filter(name, move |state: &mut State<'_, '_>, args: Rest<ValueOrKwargs>| {
+            f(state, &Args::rest(name, args)?)
+        });
     }
 }
 
@@ -112,15 +97,11 @@ fn edit(state: &State<'_, '_>, args: &Args, f: fn(&str) -> String) -> Rv {
 /// Jinja's `title`: words begin after blanks and opening marks.
 fn title(s: &str) -> String {
     let begins = |c: char| c.is_whitespace() || matches!(c, '-' | '(' | '{' | '[' | '<');
-    let first: Vec<bool> = std::iter::once(true)
-        .chain(s.chars().map(|c| begins(plain_char(c))))
-        .collect();
+    let first: Vec<bool> =
+        std::iter::once(true).chain(s.chars().map(|c| begins(plain_char(c)))).collect();
     map_chars(s, |i, c| {
-        let mapped: Vec<char> = if first[i] {
-            c.to_uppercase().collect()
-        } else {
-            c.to_lowercase().collect()
-        };
+        let mapped: Vec<char> =
+            if first[i] { c.to_uppercase().collect() } else { c.to_lowercase().collect() };
         mapped.into_iter()
     })
 }
@@ -143,32 +124,19 @@ pub(super) fn escape(s: &str) -> String {
 
 /// A filter that is a method of strings.
 fn method(state: &State<'_, '_>, args: &Args, name: &str) -> Rv {
-    methods::other_method(
-        state,
-        &Value::from(text(state, args)?),
-        name,
-        &args.after(1),
-    )
+    methods::other_method(state, &Value::from(text(state, args)?), name, &args.after(1))
 }
 
 fn replace(state: &mut State<'_, '_>, args: &Args) -> Rv {
     let s = text(state, args)?;
-    let (old, new) = (
-        to_str(state, &args.need(1, "old")?)?,
-        to_str(state, &args.need(2, "new")?)?,
-    );
+    let (old, new) = (to_str(state, &args.need(1, "old")?)?, to_str(state, &args.need(2, "new")?)?);
     let count = args.int(3, "count")?;
     methods::replace(state, &s, &Value::from(old), &Value::from(new), count).map(Value::from)
 }
 
 fn center(state: &mut State<'_, '_>, args: &Args) -> Rv {
     let width = args.int(1, "width")?.unwrap_or(80);
-    methods::other_method(
-        state,
-        &Value::from(text(state, args)?),
-        "center",
-        &[Value::from(width)],
-    )
+    methods::other_method(state, &Value::from(text(state, args)?), "center", &[Value::from(width)])
 }
 
 /// `truncate(length=255, killwords=False, end='...', leeway=5)`.
@@ -184,10 +152,7 @@ fn truncate(state: &mut State<'_, '_>, args: &Args) -> Rv {
     if s.chars().count() <= length.saturating_add(leeway) {
         return Ok(Value::from(s));
     }
-    let mut kept: String = s
-        .chars()
-        .take(length.saturating_sub(end.chars().count()))
-        .collect();
+    let mut kept: String = s.chars().take(length.saturating_sub(end.chars().count())).collect();
     if !args.flag(2, "killwords", false)
         && let Some(at) = kept.rfind(|c| plain_char(c) == ' ')
     {
@@ -206,10 +171,9 @@ fn indent(state: &mut State<'_, '_>, args: &Args) -> Rv {
     let mut margin = Out::fueled(state);
     match &width {
         Some(w) if w.as_str().is_some() => margin.push(w.as_str().unwrap_or_default())?,
-        _ => margin.repeat(
-            ' ',
-            usize::try_from(args.int(1, "width")?.unwrap_or(4)).unwrap_or(0),
-        )?,
+        _ => {
+            margin.repeat(' ', usize::try_from(args.int(1, "width")?.unwrap_or(4)).unwrap_or(0))?
+        }
     }
     let margin = margin.text;
     let (first, blank) = (args.flag(2, "first", false), args.flag(3, "blank", false));
@@ -218,11 +182,7 @@ fn indent(state: &mut State<'_, '_>, args: &Args) -> Rv {
         if i > 0 {
             out.push("\n")?;
         }
-        if if i == 0 {
-            first
-        } else {
-            blank || !line.is_empty()
-        } {
+        if if i == 0 { first } else { blank || !line.is_empty() } {
             out.push(&margin)?;
         }
         out.push(line)?;
@@ -295,9 +255,7 @@ pub(super) fn attr(v: &Value, path: &Value) -> Rv {
     match path.as_str() {
         Some(path) => {
             for part in path.split('.') {
-                let key = part
-                    .parse::<i64>()
-                    .map_or_else(|_| Value::from(part), Value::from);
+                let key = part.parse::<i64>().map_or_else(|_| Value::from(part), Value::from);
                 at = at.get_item(&key)?;
             }
         }
@@ -314,11 +272,7 @@ fn map(state: &mut State<'_, '_>, args: &Args) -> Rv {
         for item in &items {
             charge(state, 64)?;
             let v = attr(item, &path)?;
-            rv.push(if v.is_undefined() {
-                fallback.clone().unwrap_or(v)
-            } else {
-                v
-            });
+            rv.push(if v.is_undefined() { fallback.clone().unwrap_or(v) } else { v });
         }
         return stream(rv);
     }
@@ -336,19 +290,12 @@ fn map(state: &mut State<'_, '_>, args: &Args) -> Rv {
 
 fn select(state: &mut State<'_, '_>, args: &Args, by_attr: bool, wanted: bool) -> Rv {
     let items = iterate(state, &args.need(0, "value")?)?;
-    let path = if by_attr {
-        Some(args.need(1, "attribute")?)
-    } else {
-        None
-    };
+    let path = if by_attr { Some(args.need(1, "attribute")?) } else { None };
     let at = 1 + usize::from(by_attr);
     let test = match args.get(at, "test") {
         Some(t) => Some(
-            shade::plain(
-                t.as_str()
-                    .ok_or_else(|| fail("the test's name must be a string"))?,
-            )
-            .into_owned(),
+            shade::plain(t.as_str().ok_or_else(|| fail("the test's name must be a string"))?)
+                .into_owned(),
         ),
         None => None,
     };
@@ -378,9 +325,7 @@ fn select(state: &mut State<'_, '_>, args: &Args, by_attr: bool, wanted: bool) -
 fn default(_: &mut State<'_, '_>, args: &Args) -> Rv {
     let v = args.get(0, "value").unwrap_or_default();
     if v.is_undefined() || (args.flag(2, "boolean", false) && !v.is_true()) {
-        return Ok(args
-            .get(1, "default_value")
-            .unwrap_or_else(|| Value::from("")));
+        return Ok(args.get(1, "default_value").unwrap_or_else(|| Value::from("")));
     }
     Ok(v)
 }
@@ -401,20 +346,14 @@ fn int(_: &mut State<'_, '_>, args: &Args) -> Rv {
                 16 => s.trim_start_matches("0x"),
                 _ => &s,
             };
-            i64::from_str_radix(digits, base).ok().or_else(|| {
-                s.parse::<f64>()
-                    .ok()
-                    .filter(|x| x.is_finite())
-                    .map(|x| x as i64)
-            })
+            i64::from_str_radix(digits, base)
+                .ok()
+                .or_else(|| s.parse::<f64>().ok().filter(|x| x.is_finite()).map(|x| x as i64))
         }
         None if v.kind() == ValueKind::Bool => Some(i64::from(v.is_true())),
-        None => i64::try_from(v.clone()).ok().or_else(|| {
-            f64::try_from(v)
-                .ok()
-                .filter(|x| x.is_finite())
-                .map(|x| x as i64)
-        }),
+        None => i64::try_from(v.clone())
+            .ok()
+            .or_else(|| f64::try_from(v).ok().filter(|x| x.is_finite()).map(|x| x as i64)),
     };
     Ok(parsed.map_or(fallback, Value::from))
 }
@@ -426,10 +365,8 @@ fn float(_: &mut State<'_, '_>, args: &Args) -> Rv {
         None if v.kind() == ValueKind::Bool => Some(f64::from(u8::from(v.is_true()))),
         None => f64::try_from(v).ok(),
     };
-    Ok(parsed.map_or_else(
-        || args.get(1, "default").unwrap_or_else(|| Value::from(0.0)),
-        Value::from,
-    ))
+    Ok(parsed
+        .map_or_else(|| args.get(1, "default").unwrap_or_else(|| Value::from(0.0)), Value::from))
 }
 
 /// `tojson(ensure_ascii=False, indent=None, separators=None, sort_keys=False)`, the arguments in
@@ -439,9 +376,7 @@ fn tojson(state: &mut State<'_, '_>, args: &Args) -> Rv {
     let indent = match given(2, "indent") {
         None => None,
         Some(v) if v.as_str().is_some() => v.as_str().map(|s| Indent::Text(s.into())),
-        Some(_) => args
-            .int(2, "indent")?
-            .map(|n| Indent::Spaces(usize::try_from(n).unwrap_or(0))),
+        Some(_) => args.int(2, "indent")?.map(|n| Indent::Spaces(usize::try_from(n).unwrap_or(0))),
     };
     let separators = match given(3, "separators") {
         Some(v) => {
@@ -468,17 +403,9 @@ fn from_json(state: &mut State<'_, '_>, args: &Args) -> Rv {
     let v = args.text(0, "value")?;
     let s = v.as_str().unwrap_or_default();
     charge(state, 64 * s.len())?;
-    let trust = if s.chars().any(is_shaded) {
-        Trust::Caller
-    } else {
-        Trust::Template
-    };
+    let trust = if s.chars().any(is_shaded) { Trust::Caller } else { Trust::Template };
     let parsed: serde_json::Value = serde_json::from_str(&shade::plain(s)).map_err(|e| {
-        Error::new(
-            ErrorKind::InvalidOperation,
-            "from_json: the text is not JSON",
-        )
-        .with_source(e)
+        Error::new(ErrorKind::InvalidOperation, "from_json: the text is not JSON").with_source(e)
     })?;
     value::from_json(&parsed, trust)
 }

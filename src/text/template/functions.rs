@@ -23,10 +23,9 @@ pub(super) fn register(env: &mut Environment<'_>) {
     env.add_function("_cat_", |state: &mut State<'_, '_>, args: Rest<Value>| {
         operators::concat(state, &args)
     });
-    env.add_function(
-        "_format_",
-        |state: &mut State<'_, '_>, args: Rest<Value>| operators::format(state, &args),
-    );
+    env.add_function("_format_", |state: &mut State<'_, '_>, args: Rest<Value>| {
+        operators::format(state, &args)
+    });
     env.add_function("_list_", |state: &mut State<'_, '_>, items: Value| {
         literal(state, &items, Shape::List)
     });
@@ -46,11 +45,7 @@ fn dict(state: &mut State<'_, '_>, args: Rest<ValueOrKwargs>) -> Rv {
         Some(v) => containers::pairs_of(state, v)?,
         None => Vec::new(),
     };
-    pairs.extend(
-        args.named()
-            .iter()
-            .map(|(k, v)| (Value::from(k.as_str()), v.clone())),
-    );
+    pairs.extend(args.named().iter().map(|(k, v)| (Value::from(k.as_str()), v.clone())));
     value::charge(state, 128 * pairs.len())?;
     Dict::value(pairs, false)
 }
@@ -58,12 +53,7 @@ fn dict(state: &mut State<'_, '_>, args: Rest<ValueOrKwargs>) -> Rv {
 /// `a == b`, or a chain `a < b <= c`: operators stand between the operands.
 fn compared(state: &mut State<'_, '_>, args: Rest<Value>) -> Result<bool, Error> {
     for link in args.windows(3).step_by(2) {
-        if !compare::compare(
-            state,
-            &link[0],
-            link[1].as_str().unwrap_or_default(),
-            &link[2],
-        )? {
+        if !compare::compare(state, &link[0], link[1].as_str().unwrap_or_default(), &link[2])? {
             return Ok(false);
         }
     }

@@ -55,22 +55,15 @@ impl RenderInput {
             TemplateError::Input(format!("the input's `{field}` must be {what}"))
         };
         let Some(map) = object.as_object() else {
-            return Err(TemplateError::Input(
-                "the input must be a JSON object".into(),
-            ));
+            return Err(TemplateError::Input("the input must be a JSON object".into()));
         };
         let given = |field: &str| map.get(field).filter(|v| !v.is_null());
         let string = |field: &str| match given(field) {
             None => Ok(String::new()),
-            Some(v) => v
-                .as_str()
-                .map(str::to_string)
-                .ok_or_else(|| wrong(field, "a string")),
+            Some(v) => v.as_str().map(str::to_string).ok_or_else(|| wrong(field, "a string")),
         };
         let mut rv = RenderInput::new(
-            given("messages")
-                .cloned()
-                .ok_or_else(|| wrong("messages", "a list of messages"))?,
+            given("messages").cloned().ok_or_else(|| wrong("messages", "a list of messages"))?,
         );
         rv.tools = given("tools").cloned();
         rv.documents = given("documents").cloned();
@@ -78,65 +71,42 @@ impl RenderInput {
         rv.eos_token = string("eos_token")?;
         rv.add_generation_prompt = match given("add_generation_prompt") {
             None => false,
-            Some(v) => v
-                .as_bool()
-                .ok_or_else(|| wrong("add_generation_prompt", "true or false"))?,
+            Some(v) => {
+                v.as_bool().ok_or_else(|| wrong("add_generation_prompt", "true or false"))?
+            }
         };
         if let Some(v) = given("kwargs") {
-            rv.kwargs = v
-                .as_object()
-                .cloned()
-                .ok_or_else(|| wrong("kwargs", "an object"))?;
+            rv.kwargs = v.as_object().cloned().ok_or_else(|| wrong("kwargs", "an object"))?;
         }
         if given("now").is_some() {
-            rv.now = string("now")?
-                .parse()
-                .map_err(|e| wrong("now", &format!("a date: {e}")))?;
+            rv.now = string("now")?.parse().map_err(|e| wrong("now", &format!("a date: {e}")))?;
         }
         if let Some(v) = given("absent") {
-            let names = v
-                .as_array()
-                .ok_or_else(|| wrong("absent", "a list of names"))?;
-            rv.absent = names
-                .iter()
-                .filter_map(|n| n.as_str().map(str::to_string))
-                .collect();
+            let names = v.as_array().ok_or_else(|| wrong("absent", "a list of names"))?;
+            rv.absent = names.iter().filter_map(|n| n.as_str().map(str::to_string)).collect();
         }
         Ok(rv)
     }
 
     /// A measure of the input's size in bytes.
     pub(super) fn bytes(&self) -> usize {
-        let optional = [&self.tools, &self.documents]
-            .into_iter()
-            .flatten()
-            .map(json_bytes)
-            .sum::<usize>();
+        let optional =
+            [&self.tools, &self.documents].into_iter().flatten().map(json_bytes).sum::<usize>();
         json_bytes(&self.messages) + optional + self.kwargs.values().map(json_bytes).sum::<usize>()
     }
 
     /// The template's variables.
     pub(super) fn context(&self) -> Result<Value, Error> {
         let optional = |v: &Option<Json>| {
-            v.as_ref()
-                .map_or(Ok(Value::from(())), |v| from_json(v, Trust::Caller))
+            v.as_ref().map_or(Ok(Value::from(())), |v| from_json(v, Trust::Caller))
         };
         let mut vars = vec![
             ("messages".to_string(), messages(&self.messages)?),
             ("tools".to_string(), optional(&self.tools)?),
             ("documents".to_string(), optional(&self.documents)?),
-            (
-                "add_generation_prompt".to_string(),
-                Value::from(self.add_generation_prompt),
-            ),
-            (
-                "bos_token".to_string(),
-                text(&self.bos_token, Trust::Template),
-            ),
-            (
-                "eos_token".to_string(),
-                text(&self.eos_token, Trust::Template),
-            ),
+            ("add_generation_prompt".to_string(), Value::from(self.add_generation_prompt)),
+            ("bos_token".to_string(), text(&self.bos_token, Trust::Template)),
+            ("eos_token".to_string(), text(&self.eos_token, Trust::Template)),
         ];
         let empty = |v: &Value| v.is_none() || v.as_str() == Some("");
         vars.retain(|(name, v)| !(empty(v) && self.absent.contains(name)));
@@ -163,14 +133,7 @@ fn messages(v: &Json) -> Result<Value, Error> {
             let known = k == "role" && v.as_str().is_some_and(|r| KNOWN_ROLES.contains(&r));
             pairs.push((
                 text(k, Trust::Caller),
-                from_json(
-                    v,
-                    if known {
-                        Trust::Template
-                    } else {
-                        Trust::Caller
-                    },
-                )?,
+                from_json(v, if known { Trust::Template } else { Trust::Caller })?,
             ));
         }
         rv.push(Dict::value(pairs, true)?);

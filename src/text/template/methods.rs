@@ -21,7 +21,7 @@ pub(super) fn other_method(
     let Some(s) = this.as_str() else {
         return Err(unknown());
     };
-    charge(state, s.len())?;
+    charge(state, 2 * s.len())?;
     let args = Args::new(method, args)?;
     if let Some(v) = edit(state, s, method, &args)? {
         return Ok(v);
@@ -43,22 +43,13 @@ fn edit(state: &State<'_, '_>, s: &str, method: &str, args: &Args) -> Result<Opt
         "title" => title(s),
         "capitalize" => capitalize(s),
         "swapcase" => map_chars(s, |_, c| {
-            let one = if c.is_uppercase() {
-                c.to_lowercase().next()
-            } else {
-                c.to_uppercase().next()
-            };
+            let one =
+                if c.is_uppercase() { c.to_lowercase().next() } else { c.to_uppercase().next() };
             one.into_iter()
         }),
         "replace" => {
             let count = args.int(2, "count")?;
-            replace(
-                state,
-                s,
-                &args.text(0, "old")?,
-                &args.text(1, "new")?,
-                count,
-            )?
+            replace(state, s, &args.text(0, "old")?, &args.text(1, "new")?, count)?
         }
         "removeprefix" | "removesuffix" => {
             let part = args.text(0, "affix")?;
@@ -81,8 +72,7 @@ fn edit(state: &State<'_, '_>, s: &str, method: &str, args: &Args) -> Result<Opt
                     out.push(s)?;
                 }
                 out.push(
-                    item.as_str()
-                        .ok_or_else(|| fail(format!("join: item {i} is no string")))?,
+                    item.as_str().ok_or_else(|| fail(format!("join: item {i} is no string")))?,
                 )?;
             }
             out.finish(state, 1)?
@@ -112,8 +102,7 @@ pub(super) fn strip_by(
         None => shade::strip(s, left, right, is_space),
         Some(c) => {
             let set = shade::plain(
-                c.as_str()
-                    .ok_or_else(|| fail("strip: the characters must be a string"))?,
+                c.as_str().ok_or_else(|| fail("strip: the characters must be a string"))?,
             );
             shade::strip(s, left, right, |c| set.contains(c))
         }
@@ -142,19 +131,15 @@ pub(super) fn capitalize(s: &str) -> String {
 }
 
 fn case(upper: bool, c: char) -> impl Iterator<Item = char> {
-    let (a, b) = if upper {
-        (Some(c.to_uppercase()), None)
-    } else {
-        (None, Some(c.to_lowercase()))
-    };
+    let (a, b) =
+        if upper { (Some(c.to_uppercase()), None) } else { (None, Some(c.to_lowercase())) };
     a.into_iter().flatten().chain(b.into_iter().flatten())
 }
 
 /// `str.title()`.
 fn title(s: &str) -> String {
-    let starts: Vec<bool> = std::iter::once(true)
-        .chain(s.chars().map(|c| !plain_char(c).is_alphabetic()))
-        .collect();
+    let starts: Vec<bool> =
+        std::iter::once(true).chain(s.chars().map(|c| !plain_char(c).is_alphabetic())).collect();
     map_chars(s, |i, c| case(starts[i], c))
 }
 
@@ -166,13 +151,8 @@ pub(super) fn replace(
     new: &Value,
     count: Option<i64>,
 ) -> Result<String, Error> {
-    let (old, new) = (
-        old.as_str().unwrap_or_default(),
-        new.as_str().unwrap_or_default(),
-    );
-    let limit = count
-        .and_then(|n| usize::try_from(n).ok())
-        .unwrap_or(usize::MAX);
+    let (old, new) = (old.as_str().unwrap_or_default(), new.as_str().unwrap_or_default());
+    let limit = count.and_then(|n| usize::try_from(n).ok()).unwrap_or(usize::MAX);
     let mut out = Out::fueled(state);
     if old.is_empty() {
         for (i, c) in s.chars().map(Some).chain([None]).enumerate() {
@@ -208,10 +188,7 @@ fn pad(
         "ljust" => (0, missing),
         "rjust" | "zfill" => (missing, 0),
         // Python puts the odd blank to the left for odd widths
-        _ => (
-            missing / 2 + (missing & width & 1),
-            missing - (missing / 2 + (missing & width & 1)),
-        ),
+        _ => (missing / 2 + (missing & width & 1), missing - (missing / 2 + (missing & width & 1))),
     };
     let fill = if method == "zfill" { '0' } else { fill };
     out.repeat(fill, left)?;
@@ -235,21 +212,15 @@ fn format(state: &State<'_, '_>, s: &str, args: &Args) -> Result<String, Error> 
             }
             '}' => return Err(fail("format: single '}' in the text")),
             '{' => {
-                let field: String = chars
-                    .by_ref()
-                    .map(plain_char)
-                    .take_while(|&c| c != '}')
-                    .collect();
+                let field: String =
+                    chars.by_ref().map(plain_char).take_while(|&c| c != '}').collect();
                 let value = if field.is_empty() {
                     auto += 1;
                     args.positional().get(auto - 1).cloned()
                 } else if let Ok(i) = field.parse::<usize>() {
                     args.positional().get(i).cloned()
                 } else {
-                    args.named()
-                        .iter()
-                        .find(|(n, _)| *n == field)
-                        .map(|(_, v)| v.clone())
+                    args.named().iter().find(|(n, _)| *n == field).map(|(_, v)| v.clone())
                 };
                 let value =
                     value.ok_or_else(|| fail(format!("format: no value for field {{{field}}}")))?;
@@ -282,11 +253,7 @@ fn cut(state: &State<'_, '_>, s: &str, method: &str, args: &Args) -> Result<Opti
                 return Err(fail("empty separator"));
             }
             let m = Mixed::new(s);
-            let hits = if method == "partition" {
-                m.find_all(sep, 1)
-            } else {
-                m.rfind_all(sep, 1)
-            };
+            let hits = if method == "partition" { m.find_all(sep, 1) } else { m.rfind_all(sep, 1) };
             let parts = match hits.first() {
                 Some(&(a, b)) => [&s[..a], &s[a..b], &s[b..]],
                 None if method == "partition" => [s, "", ""],
@@ -317,20 +284,13 @@ pub(super) fn split<'a>(
         return Ok(split_blank(s, limit, right));
     };
     let sep = sep.as_str().ok_or_else(|| {
-        fail(format!(
-            "split: the separator must be a string, not {}",
-            sep.kind()
-        ))
+        fail(format!("split: the separator must be a string, not {}", sep.kind()))
     })?;
     if sep.is_empty() {
         return Err(fail("empty separator"));
     }
     let m = Mixed::new(s);
-    let hits = if right {
-        m.rfind_all(sep, limit)
-    } else {
-        m.find_all(sep, limit)
-    };
+    let hits = if right { m.rfind_all(sep, limit) } else { m.find_all(sep, limit) };
     let mut rv = Vec::with_capacity(hits.len() + 1);
     let mut from = 0;
     for (a, b) in hits {
@@ -346,18 +306,9 @@ fn split_blank(s: &str, limit: usize, right: bool) -> Vec<&str> {
     let mut rv = Vec::new();
     let mut rest = shade::strip(s, !right, right, is_space);
     while !rest.is_empty() {
-        let at = if right {
-            rest.rfind(blank)
-        } else {
-            rest.find(blank)
-        };
+        let at = if right { rest.rfind(blank) } else { rest.find(blank) };
         let Some(at) = at.filter(|_| rv.len() < limit) else {
-            rv.push(shade::strip(
-                rest,
-                right,
-                !right && rv.len() < limit,
-                is_space,
-            ));
+            rv.push(shade::strip(rest, right, !right && rv.len() < limit, is_space));
             break;
         };
         if right {
@@ -405,17 +356,12 @@ pub(super) fn lines(s: &str, keep: bool) -> Vec<&str> {
 
 fn starts(s: &str, part: &str) -> bool {
     let mut chars = s.chars().map(plain_char);
-    part.chars()
-        .map(plain_char)
-        .all(|c| chars.next() == Some(c))
+    part.chars().map(plain_char).all(|c| chars.next() == Some(c))
 }
 
 fn ends(s: &str, part: &str) -> bool {
     let mut chars = s.chars().rev().map(plain_char);
-    part.chars()
-        .rev()
-        .map(plain_char)
-        .all(|c| chars.next() == Some(c))
+    part.chars().rev().map(plain_char).all(|c| chars.next() == Some(c))
 }
 
 /// Methods that answer a question about a text.
@@ -425,37 +371,23 @@ fn ask(s: &str, method: &str, args: &Args) -> Result<Option<Value>, Error> {
     let rv = match method {
         "startswith" | "endswith" => {
             let part = args.need(0, "prefix")?;
-            let parts: Vec<Value> = if part.as_str().is_some() {
-                vec![part]
-            } else {
-                part.try_iter()?.collect()
-            };
+            let parts: Vec<Value> =
+                if part.as_str().is_some() { vec![part] } else { part.try_iter()?.collect() };
             let mut hit = false;
             for p in &parts {
                 let p = p.as_str().ok_or_else(|| {
-                    fail(format!(
-                        "{method}: the argument must be a string, not {}",
-                        p.kind()
-                    ))
+                    fail(format!("{method}: the argument must be a string, not {}", p.kind()))
                 })?;
                 let from = usize::try_from(args.int(1, "start")?.unwrap_or(0)).unwrap_or(0);
                 let tail: String = s.chars().skip(from).collect();
-                hit |= if method == "startswith" {
-                    starts(&tail, p)
-                } else {
-                    ends(&tail, p)
-                };
+                hit |= if method == "startswith" { starts(&tail, p) } else { ends(&tail, p) };
             }
             Value::from(hit)
         }
         "find" | "rfind" | "index" | "rindex" => {
             let part = args.text(0, "sub")?;
             let part = shade::plain(part.as_str().unwrap_or_default()).into_owned();
-            let at = if method.starts_with('r') {
-                plain.rfind(&part)
-            } else {
-                plain.find(&part)
-            };
+            let at = if method.starts_with('r') { plain.rfind(&part) } else { plain.find(&part) };
             match at {
                 Some(at) => Value::from(Mixed::new(s).char_index(at)),
                 None if method.ends_with("find") => Value::from(-1),

@@ -137,8 +137,7 @@ impl ChatTemplate {
     /// [`TemplateError::Raised`] where the template itself refuses, [`TemplateError::Failed`] where
     /// it cannot go on, [`TemplateError::Limit`] where it takes too much.
     pub fn render(&self, input: &RenderInput) -> Result<String, TemplateError> {
-        self.render_raw(input)
-            .map(|s| shade::plain(&s).into_owned())
+        self.render_raw(input).map(|s| shade::plain(&s).into_owned())
     }
 
     /// Renders a conversation to text with its provenance: only the trusted segments may spell
@@ -157,9 +156,7 @@ impl ChatTemplate {
             env.set_fuel(Some(
                 FUEL.saturating_add(FUEL_PER_BYTE.saturating_mul(input.bytes() as u64)),
             ));
-            let context = input
-                .context()
-                .map_err(|e| TemplateError::Input(describe(&e)))?;
+            let context = input.context().map_err(|e| TemplateError::Input(describe(&e)))?;
             let now = input.now;
             env.add_function(
                 "strftime_now",
@@ -168,9 +165,8 @@ impl ChatTemplate {
                     Ok(now.strftime(&shade::plain(&format)))
                 },
             );
-            let template = env
-                .get_template(NAME)
-                .map_err(|e| TemplateError::syntax(describe(&e)))?;
+            let template =
+                env.get_template(NAME).map_err(|e| TemplateError::syntax(describe(&e)))?;
             template.render(context).map_err(|e| render_error(&e))
         })
     }
@@ -210,9 +206,7 @@ fn on_own_stack<R: Send>(
 const RAISED: &str = "\u{1}raised\u{1}";
 
 fn describe(e: &Error) -> String {
-    let mut rv = e
-        .detail()
-        .map_or_else(|| e.kind().to_string(), str::to_string);
+    let mut rv = e.detail().map_or_else(|| e.kind().to_string(), str::to_string);
     let mut source = std::error::Error::source(e);
     while let Some(inner) = source {
         rv += &format!(": {inner}");
@@ -245,19 +239,13 @@ fn render_error(e: &Error) -> TemplateError {
 
 fn environment() -> Result<Environment<'static>, Error> {
     let mut env = Environment::new();
-    env.set_syntax(
-        SyntaxConfig::builder()
-            .trim_blocks(true)
-            .lstrip_blocks(true)
-            .build()?,
-    );
+    env.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
     env.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
     env.set_recursion_limit(400);
     env.set_unknown_method_callback(methods::other_method_callback);
     env.set_formatter(|out, state, v| {
         let text = print::to_str(state, v)?;
-        out.write_str(&text)
-            .map_err(|_| fail("the output cannot be written"))
+        out.write_str(&text).map_err(|_| fail("the output cannot be written"))
     });
     filters::register(&mut env);
     tests_of_jinja::register(&mut env);

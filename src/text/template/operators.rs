@@ -30,41 +30,27 @@ fn add(state: &State<'_, '_>, a: Value, b: &Value) -> Rv {
         // a safe string escapes what it is joined with (markupsafe's `Markup.__add__`)
         let safe = a.is_safe() || b.is_safe();
         for (s, v) in [(x, &a), (y, b)] {
-            if safe && !v.is_safe() {
-                out.push(&escape(s))?
-            } else {
-                out.push(s)?
-            }
+            if safe && !v.is_safe() { out.push(&escape(s))? } else { out.push(s)? }
         }
         let s = out.finish(state, 0)?;
-        return Ok(if safe {
-            Value::from_safe_string(s)
-        } else {
-            Value::from(s)
-        });
+        return Ok(if safe { Value::from_safe_string(s) } else { Value::from(s) });
     }
     let seq = |v: &Value| matches!(v.kind(), ValueKind::Seq | ValueKind::Iterable);
     if seq(&a) && seq(b) {
         charge(state, 64 * (a.len().unwrap_or(0) + b.len().unwrap_or(0)))?;
-        let shape = |v: &Value| {
-            v.downcast_object_ref::<List>()
-                .map_or(Shape::List, |l| l.shape)
-        };
+        let shape = |v: &Value| v.downcast_object_ref::<List>().map_or(Shape::List, |l| l.shape);
         let (left, right) = (shape(&a), shape(b));
         if left != right || left == Shape::Stream {
-            return Err(fail(
-                "can only concatenate lists with lists and tuples with tuples",
-            ));
+            return Err(fail("can only concatenate lists with lists and tuples with tuples"));
         }
         let mut items = iterate(state, &a)?;
         items.extend(iterate(state, b)?);
         return List::value(items, left, false);
     }
     match (int_of(&a), int_of(b)) {
-        (Some(x), Some(y)) => x
-            .checked_add(y)
-            .map(small)
-            .ok_or_else(|| fail("integer overflow in +")),
+        (Some(x), Some(y)) => {
+            x.checked_add(y).map(small).ok_or_else(|| fail("integer overflow in +"))
+        }
         _ => match (float_of(&a), float_of(b)) {
             (Some(x), Some(y)) => Ok(Value::from(x + y)),
             _ => Err(unsupported("+", &a, b)),
@@ -74,10 +60,9 @@ fn add(state: &State<'_, '_>, a: Value, b: &Value) -> Rv {
 
 fn subtract(a: &Value, b: &Value) -> Rv {
     match (int_of(a), int_of(b)) {
-        (Some(x), Some(y)) => x
-            .checked_sub(y)
-            .map(small)
-            .ok_or_else(|| fail("integer overflow in -")),
+        (Some(x), Some(y)) => {
+            x.checked_sub(y).map(small).ok_or_else(|| fail("integer overflow in -"))
+        }
         _ => match (float_of(a), float_of(b)) {
             (Some(x), Some(y)) => Ok(Value::from(x - y)),
             _ => Err(unsupported("-", a, b)),
@@ -86,11 +71,7 @@ fn subtract(a: &Value, b: &Value) -> Rv {
 }
 
 fn unsupported(op: &str, a: &Value, b: &Value) -> Error {
-    fail(format!(
-        "unsupported operand types for {op}: {} and {}",
-        a.kind(),
-        b.kind()
-    ))
+    fail(format!("unsupported operand types for {op}: {} and {}", a.kind(), b.kind()))
 }
 
 fn small(n: i128) -> Value {

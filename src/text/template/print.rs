@@ -17,11 +17,7 @@ pub(super) struct Out {
 impl Out {
     /// An empty text of at most `limit` bytes.
     pub(super) fn new(limit: usize) -> Out {
-        Out {
-            text: String::new(),
-            limit,
-            walked: 0,
-        }
+        Out { text: String::new(), limit, walked: 0 }
     }
 
     /// An empty text limited by the render's remaining fuel.
@@ -153,11 +149,7 @@ fn write_repr(out: &mut Out, v: &Value, shaded: bool, level: usize) -> Result<()
 /// A Python string literal.
 fn quote(out: &mut Out, s: &str, shaded: bool) -> Result<(), Error> {
     let plain = shade::plain(s);
-    let mark = if plain.contains('\'') && !plain.contains('"') {
-        '"'
-    } else {
-        '\''
-    };
+    let mark = if plain.contains('\'') && !plain.contains('"') { '"' } else { '\'' };
     out.mark(mark.encode_utf8(&mut [0; 4]), shaded)?;
     for c in s.chars() {
         let (p, shaded) = (plain_char(c), is_shaded(c));
@@ -206,11 +198,7 @@ fn float(x: f64) -> String {
     let (digits, exp) = e.split_once('e').unwrap_or((&e, "0"));
     let exp: i32 = exp.parse().unwrap_or(0);
     if x != 0.0 && !(-4..16).contains(&exp) {
-        return format!(
-            "{digits}e{}{:02}",
-            if exp < 0 { '-' } else { '+' },
-            exp.abs()
-        );
+        return format!("{digits}e{}{:02}", if exp < 0 { '-' } else { '+' }, exp.abs());
     }
     let s = x.to_string();
     if s.contains('.') { s } else { s + ".0" }
@@ -283,9 +271,7 @@ fn write_json(
         ValueKind::Undefined => Err(fail("Object of type Undefined is not JSON serializable")),
         ValueKind::Map => json_object(out, v, style, level),
         ValueKind::Seq | ValueKind::Iterable => json_array(out, v, style, level),
-        kind => Err(fail(format!(
-            "Object of type {kind} is not JSON serializable"
-        ))),
+        kind => Err(fail(format!("Object of type {kind} is not JSON serializable"))),
     }
 }
 
@@ -294,10 +280,9 @@ fn json_object(out: &mut Out, v: &Value, style: &JsonStyle, level: usize) -> Res
     let shaded = dict.is_some_and(|d| d.shaded);
     let mut pairs = match dict {
         Some(d) => d.pairs(),
-        None => v
-            .try_iter()?
-            .map(|k| Ok((k.clone(), v.get_item(&k)?)))
-            .collect::<Result<_, Error>>()?,
+        None => {
+            v.try_iter()?.map(|k| Ok((k.clone(), v.get_item(&k)?))).collect::<Result<_, Error>>()?
+        }
     };
     if style.sort_keys {
         pairs.sort_by_cached_key(|p| shade::plain(&p.0.to_string()).into_owned());

@@ -52,34 +52,18 @@ pub(super) fn has_shade(s: &str) -> bool {
 
 /// Shades a whole text.
 pub(super) fn shade(s: &str) -> String {
-    s.chars()
-        .map(|c| {
-            if is_shaded(c) {
-                '\u{4FFFD}'
-            } else {
-                shade_char(c)
-            }
-        })
-        .collect()
+    s.chars().map(|c| if is_shaded(c) { '\u{4FFFD}' } else { shade_char(c) }).collect()
 }
 
 /// The plain form of a text that may be shaded in part.
 pub(super) fn plain(s: &str) -> Cow<'_, str> {
-    if has_shade(s) {
-        Cow::Owned(s.chars().map(plain_char).collect())
-    } else {
-        Cow::Borrowed(s)
-    }
+    if has_shade(s) { Cow::Owned(s.chars().map(plain_char).collect()) } else { Cow::Borrowed(s) }
 }
 
 /// Replaces code points that would read as shaded by U+FFFD (for text that is trusted).
 pub(super) fn sanitize(s: &str) -> Cow<'_, str> {
     if has_shade(s) {
-        Cow::Owned(
-            s.chars()
-                .map(|c| if is_shaded(c) { '\u{FFFD}' } else { c })
-                .collect(),
-        )
+        Cow::Owned(s.chars().map(|c| if is_shaded(c) { '\u{FFFD}' } else { c }).collect())
     } else {
         Cow::Borrowed(s)
     }
@@ -101,10 +85,7 @@ pub(super) struct Mixed<'a> {
 
 impl<'a> Mixed<'a> {
     pub(super) fn new(text: &'a str) -> Self {
-        Mixed {
-            text,
-            plain: plain(text),
-        }
+        Mixed { text, plain: plain(text) }
     }
 
     /// Turns ascending byte offsets into the plain form into byte offsets into the text.
@@ -134,10 +115,7 @@ impl<'a> Mixed<'a> {
         for (at, hit) in self.plain.match_indices(&*needle).take(limit) {
             ends.extend([at, at + hit.len()]);
         }
-        self.offsets(ends)
-            .chunks_exact(2)
-            .map(|p| (p[0], p[1]))
-            .collect()
+        self.offsets(ends).chunks_exact(2).map(|p| (p[0], p[1])).collect()
     }
 
     /// Like [`Mixed::find_all`] with the last `limit` occurrences, searched from the right.
@@ -151,10 +129,7 @@ impl<'a> Mixed<'a> {
             .collect();
         hits.reverse();
         let ends = hits.into_iter().flat_map(|(a, b)| [a, b]).collect();
-        self.offsets(ends)
-            .chunks_exact(2)
-            .map(|p| (p[0], p[1]))
-            .collect()
+        self.offsets(ends).chunks_exact(2).map(|p| (p[0], p[1])).collect()
     }
 
     /// The number of characters before byte `at` of the plain form.
@@ -195,10 +170,7 @@ pub(super) fn segments(rendered: &str) -> Vec<Segment> {
         let trusted = !is_shaded(c);
         match rv.last_mut() {
             Some(last) if last.trusted == trusted => last.text.push(plain_char(c)),
-            _ => rv.push(Segment {
-                text: plain_char(c).to_string(),
-                trusted,
-            }),
+            _ => rv.push(Segment { text: plain_char(c).to_string(), trusted }),
         }
     }
     rv
@@ -226,11 +198,8 @@ mod tests {
     fn offsets_survive_mixed_widths() {
         let text = format!("aé{}b{}", shade("€</x>"), "</x>");
         let m = Mixed::new(&text);
-        let hits: Vec<_> = m
-            .find_all("</x>", 9)
-            .iter()
-            .map(|&(a, b)| plain(&text[a..b]).into_owned())
-            .collect();
+        let hits: Vec<_> =
+            m.find_all("</x>", 9).iter().map(|&(a, b)| plain(&text[a..b]).into_owned()).collect();
         assert_eq!(hits, ["</x>", "</x>"]);
         let (a, _) = m.rfind_all("</x>", 1)[0];
         assert!(!has_shade(&text[a..]));

@@ -23,9 +23,7 @@ fn sort_key(state: &State<'_, '_>, v: &Value, attribute: Option<&Value>, case: b
         Some(path) => match path.as_str().filter(|p| p.contains(',')) {
             None => Ok(fold(attr(v, path)?)),
             Some(paths) => {
-                let parts = paths
-                    .split(',')
-                    .map(|p| Ok(fold(attr(v, &Value::from(p))?)));
+                let parts = paths.split(',').map(|p| Ok(fold(attr(v, &Value::from(p))?)));
                 list(parts.collect::<Result<_, Error>>()?)
             }
         },
@@ -51,27 +49,17 @@ fn sorted(
 }
 
 pub(super) fn sort(state: &mut State<'_, '_>, args: &Args) -> Rv {
-    let (reverse, case) = (
-        args.flag(1, "reverse", false),
-        args.flag(2, "case_sensitive", false),
-    );
+    let (reverse, case) = (args.flag(1, "reverse", false), args.flag(2, "case_sensitive", false));
     let attribute = args.get(3, "attribute");
     let items = iterate(state, &args.need(0, "value")?)?;
-    let keyed = items
-        .into_iter()
-        .map(|v| Ok((sort_key(state, &v, attribute.as_ref(), case)?, v)));
+    let keyed = items.into_iter().map(|v| Ok((sort_key(state, &v, attribute.as_ref(), case)?, v)));
     let keyed = keyed.collect::<Result<_, Error>>()?;
     list(sorted(state, keyed, reverse)?)
 }
 
 pub(super) fn dictsort(state: &mut State<'_, '_>, args: &Args) -> Rv {
-    let (case, reverse) = (
-        args.flag(1, "case_sensitive", false),
-        args.flag(3, "reverse", false),
-    );
-    let by_value = args
-        .get(2, "by")
-        .is_some_and(|v| v.as_str() == Some("value"));
+    let (case, reverse) = (args.flag(1, "case_sensitive", false), args.flag(3, "reverse", false));
+    let by_value = args.get(2, "by").is_some_and(|v| v.as_str() == Some("value"));
     let pairs = containers::pairs_of(state, &args.need(0, "value")?)?;
     let keyed = pairs.into_iter().map(|(k, v)| {
         let key = sort_key(state, if by_value { &v } else { &k }, None, case)?;
@@ -82,10 +70,7 @@ pub(super) fn dictsort(state: &mut State<'_, '_>, args: &Args) -> Rv {
 }
 
 pub(super) fn unique(state: &mut State<'_, '_>, args: &Args) -> Rv {
-    let (case, attribute) = (
-        args.flag(1, "case_sensitive", false),
-        args.get(2, "attribute"),
-    );
+    let (case, attribute) = (args.flag(1, "case_sensitive", false), args.get(2, "attribute"));
     let mut seen: Vec<Value> = Vec::new();
     let mut hashed = HashSet::new();
     let mut rv = Vec::new();
@@ -109,10 +94,7 @@ pub(super) fn unique(state: &mut State<'_, '_>, args: &Args) -> Rv {
 }
 
 pub(super) fn extreme(state: &mut State<'_, '_>, args: &Args, wanted: Ordering) -> Rv {
-    let (case, attribute) = (
-        args.flag(1, "case_sensitive", false),
-        args.get(2, "attribute"),
-    );
+    let (case, attribute) = (args.flag(1, "case_sensitive", false), args.get(2, "attribute"));
     let mut best: Option<(Value, Value)> = None;
     for item in iterate(state, &args.need(0, "value")?)? {
         let key = sort_key(state, &item, attribute.as_ref(), case)?;
@@ -129,10 +111,7 @@ pub(super) fn extreme(state: &mut State<'_, '_>, args: &Args, wanted: Ordering) 
 
 pub(super) fn groupby(state: &mut State<'_, '_>, args: &Args) -> Rv {
     let path = args.need(1, "attribute")?;
-    let (fallback, case) = (
-        args.get(2, "default"),
-        args.flag(3, "case_sensitive", false),
-    );
+    let (fallback, case) = (args.get(2, "default"), args.flag(3, "case_sensitive", false));
     let mut keyed = Vec::new();
     for item in iterate(state, &args.need(0, "value")?)? {
         let mut key = attr(&item, &path)?;

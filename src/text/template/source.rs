@@ -55,9 +55,7 @@ pub(super) fn prepare(source: &str) -> Result<String, TemplateError> {
         };
         out.push_str(&source[at..open]);
         at = if tag == "#}" {
-            let end = source[open + 2..]
-                .find("#}")
-                .map_or(source.len(), |i| open + 2 + i + 2);
+            let end = source[open + 2..].find("#}").map_or(source.len(), |i| open + 2 + i + 2);
             out.push_str(&source[open..end]);
             end
         } else if let Some(end) = raw_block(source, open) {
@@ -67,12 +65,7 @@ pub(super) fn prepare(source: &str) -> Result<String, TemplateError> {
             let (tokens, end) = lex(source, open + 2, tag)?;
             let body_start = tokens.first().map_or(end, |t| t.start);
             out.push_str(&source[open..body_start]);
-            let mut w = Rewriter {
-                source,
-                tokens: &tokens,
-                out: &mut out,
-                depth: 0,
-            };
+            let mut w = Rewriter { source, tokens: &tokens, out: &mut out, depth: 0 };
             if tag == "%}" {
                 w.statement()?
             } else {
@@ -127,34 +120,23 @@ fn lex(source: &str, start: usize, tag_end: &str) -> Result<(Vec<Token>, usize),
             return Ok((tokens, source.len() - trimmed.len() + 2));
         }
         let (kind, len) = match c {
-            '\'' | '"' => (
-                Kind::Value,
-                string_len(rest).ok_or_else(|| unended(source, start))?,
-            ),
+            '\'' | '"' => (Kind::Value, string_len(rest).ok_or_else(|| unended(source, start))?),
             c if c.is_alphabetic() || c == '_' => (
                 Kind::Name,
-                rest.find(|c: char| !c.is_alphanumeric() && c != '_')
-                    .unwrap_or(rest.len()),
+                rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(rest.len()),
             ),
             c if c.is_ascii_digit() => (
                 Kind::Value,
-                rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_')
-                    .unwrap_or(rest.len()),
+                rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(rest.len()),
             ),
             _ => {
-                let two = ["==", "!=", "<=", ">=", "//", "**"]
-                    .iter()
-                    .any(|op| rest.starts_with(op));
+                let two =
+                    ["==", "!=", "<=", ">=", "//", "**"].iter().any(|op| rest.starts_with(op));
                 (Kind::Op, if two { 2 } else { c.len_utf8() })
             }
         };
         let index = tokens.len();
-        tokens.push(Token {
-            kind,
-            start: at,
-            end: at + len,
-            close: index,
-        });
+        tokens.push(Token { kind, start: at, end: at + len, close: index });
         match c {
             '(' | '[' | '{' if kind == Kind::Op => {
                 if open.len() >= MAX_NESTING {
@@ -192,10 +174,7 @@ fn string_len(rest: &str) -> Option<usize> {
 }
 
 fn line_of(source: &str, at: usize) -> usize {
-    1 + source.as_bytes()[..at]
-        .iter()
-        .filter(|&&b| b == b'\n')
-        .count()
+    1 + source.as_bytes()[..at].iter().filter(|&&b| b == b'\n').count()
 }
 
 fn unended(source: &str, at: usize) -> TemplateError {
@@ -214,9 +193,7 @@ struct Rewriter<'a> {
 
 impl<'a> Rewriter<'a> {
     fn text(&self, i: usize) -> &'a str {
-        self.tokens
-            .get(i)
-            .map_or("", |t| &self.source[t.start..t.end])
+        self.tokens.get(i).map_or("", |t| &self.source[t.start..t.end])
     }
 
     /// The token is this keyword (not an attribute of that name).
@@ -241,8 +218,7 @@ impl<'a> Rewriter<'a> {
     /// Copies the blanks before token `i`.
     fn gap(&mut self, i: usize) {
         if i > 0 {
-            self.out
-                .push_str(&self.source[self.tokens[i - 1].end..self.tokens[i].start]);
+            self.out.push_str(&self.source[self.tokens[i - 1].end..self.tokens[i].start]);
         }
     }
 
@@ -272,8 +248,7 @@ impl<'a> Rewriter<'a> {
             // `{% call(user) macro() %}`: the names in the brackets are parameters
             "call" if self.text(1) == "(" => {
                 let close = self.tokens[1].close;
-                self.out
-                    .push_str(&self.source[self.tokens[0].start..self.tokens[close].end]);
+                self.out.push_str(&self.source[self.tokens[0].start..self.tokens[close].end]);
                 self.expr(close + 1, n)?;
             }
             _ if n > 0 => {
@@ -536,10 +511,7 @@ mod tests {
             "{{ a + f(b ~ 'x}}') - -c }}",
             "{{ _sum_(a, \"+\", f(_cat_(b, 'x}}')), \"-\", -c) }}",
         );
-        check(
-            "{{ '%d' % (1, 2) }}{{ a % 2 }}",
-            "{{ _format_('%d', _tuple_([1, 2])) }}{{ a % 2 }}",
-        );
+        check("{{ '%d' % (1, 2) }}{{ a % 2 }}", "{{ _format_('%d', _tuple_([1, 2])) }}{{ a % 2 }}");
         check("{{ a - 1 }}{{ -a }}", "{{ a - 1 }}{{ -a }}");
         check(
             "{% for a, b in c == d if x < 1 recursive %}",
@@ -550,19 +522,10 @@ mod tests {
 
     #[test]
     fn literals_become_values() {
-        check(
-            "{% set x = [] %}{{ x[0] }}",
-            "{% set x = _list_([]) %}{{ x[0] }}",
-        );
+        check("{% set x = [] %}{{ x[0] }}", "{% set x = _list_([]) %}{{ x[0] }}");
         check("{{ {'a': {}} }}", "{{ _dict_({'a': _dict_({})}) }}");
-        check(
-            "{{ (1, 2) }}{{ (1) }}{{ f(1, 2) }}",
-            "{{ _tuple_([1, 2]) }}{{ (1) }}{{ f(1, 2) }}",
-        );
-        check(
-            "{% call(a, b) m((1, 2)) %}",
-            "{% call(a, b) m(_tuple_([1, 2])) %}",
-        );
+        check("{{ (1, 2) }}{{ (1) }}{{ f(1, 2) }}", "{{ _tuple_([1, 2]) }}{{ (1) }}{{ f(1, 2) }}");
+        check("{% call(a, b) m((1, 2)) %}", "{% call(a, b) m(_tuple_([1, 2])) %}");
         check("{% macro m(a, b=[1]) %}", "{% macro m(a, b=_list_([1])) %}");
     }
 
@@ -572,10 +535,7 @@ mod tests {
             "a == b {# a == b #}{% raw %}{{ a == b }}{% endraw %}",
             "a == b {# a == b #}{% raw %}{{ a == b }}{% endraw %}",
         );
-        check(
-            "{%- generation -%}x{%- endgeneration %}\r\n",
-            "{%- with -%}x{%- endwith %}\n",
-        );
+        check("{%- generation -%}x{%- endgeneration %}\r\n", "{%- with -%}x{%- endwith %}\n");
     }
 
     #[test]

@@ -20,9 +20,7 @@ pub(super) fn register(env: &mut Environment<'_>) {
         )
     });
     env.add_test("sequence", |v: &Value| {
-        let stream = v
-            .downcast_object_ref::<List>()
-            .is_some_and(|l| l.shape == Shape::Stream);
+        let stream = v.downcast_object_ref::<List>().is_some_and(|l| l.shape == Shape::Stream);
         !stream
             && matches!(
                 v.kind(),
@@ -33,29 +31,15 @@ pub(super) fn register(env: &mut Environment<'_>) {
                     | ValueKind::Undefined
             )
     });
-    env.add_test("number", |v: &Value| {
-        matches!(v.kind(), ValueKind::Number | ValueKind::Bool)
-    });
-    env.add_test("integer", |v: &Value| {
-        v.kind() == ValueKind::Number && v.is_integer()
-    });
-    env.add_test("float", |v: &Value| {
-        v.kind() == ValueKind::Number && !v.is_integer()
-    });
+    env.add_test("number", |v: &Value| matches!(v.kind(), ValueKind::Number | ValueKind::Bool));
+    env.add_test("integer", |v: &Value| v.kind() == ValueKind::Number && v.is_integer());
+    env.add_test("float", |v: &Value| v.kind() == ValueKind::Number && !v.is_integer());
     env.add_test("boolean", |v: &Value| v.kind() == ValueKind::Bool);
-    env.add_test("true", |v: &Value| {
-        v.kind() == ValueKind::Bool && v.is_true()
-    });
-    env.add_test("false", |v: &Value| {
-        v.kind() == ValueKind::Bool && !v.is_true()
-    });
+    env.add_test("true", |v: &Value| v.kind() == ValueKind::Bool && v.is_true());
+    env.add_test("false", |v: &Value| v.kind() == ValueKind::Bool && !v.is_true());
     env.add_test("callable", |v: &Value| v.kind() == ValueKind::Plain);
-    env.add_test("lower", |v: &Value| {
-        cased(v, char::is_lowercase, char::is_uppercase)
-    });
-    env.add_test("upper", |v: &Value| {
-        cased(v, char::is_uppercase, char::is_lowercase)
-    });
+    env.add_test("lower", |v: &Value| cased(v, char::is_lowercase, char::is_uppercase));
+    env.add_test("upper", |v: &Value| cased(v, char::is_uppercase, char::is_lowercase));
     operators(env);
 }
 

@@ -31,9 +31,7 @@ pub(super) fn charge(state: &State<'_, '_>, bytes: usize) -> Result<(), Error> {
 /// The bytes that the remaining fuel pays for.
 pub(super) fn room(state: &State<'_, '_>) -> usize {
     state.fuel_levels().map_or(usize::MAX, |(_, left)| {
-        usize::try_from(left)
-            .unwrap_or(usize::MAX)
-            .saturating_mul(BYTES_PER_FUEL)
+        usize::try_from(left).unwrap_or(usize::MAX).saturating_mul(BYTES_PER_FUEL)
     })
 }
 
@@ -160,11 +158,7 @@ impl Drop for Walk {
 
 impl Object for List {
     fn repr(self: &Arc<Self>) -> ObjectRepr {
-        if self.shape == Shape::Stream {
-            ObjectRepr::Iterable
-        } else {
-            ObjectRepr::Seq
-        }
+        if self.shape == Shape::Stream { ObjectRepr::Iterable } else { ObjectRepr::Seq }
     }
 
     fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
@@ -176,10 +170,7 @@ impl Object for List {
             return Enumerator::Values(self.items());
         }
         self.loops.fetch_add(1, Ordering::Relaxed);
-        Enumerator::Iter(Box::new(Walk {
-            list: self.clone(),
-            next: 0,
-        }))
+        Enumerator::Iter(Box::new(Walk { list: self.clone(), next: 0 }))
     }
 
     fn enumerator_len(self: &Arc<Self>) -> Option<usize> {
@@ -307,17 +298,8 @@ impl Dict {
 }
 
 /// The methods of a dict, which Jinja finds before (`x.items`) or after (`x['items']`) its keys.
-const DICT_METHODS: [&str; 9] = [
-    "clear",
-    "copy",
-    "get",
-    "items",
-    "keys",
-    "pop",
-    "setdefault",
-    "update",
-    "values",
-];
+const DICT_METHODS: [&str; 9] =
+    ["clear", "copy", "get", "items", "keys", "pop", "setdefault", "update", "values"];
 
 /// A method of a dict that was named and not called.
 #[derive(Debug)]
@@ -343,17 +325,13 @@ impl Object for Bound {
 impl Dict {
     fn bound(self: &Arc<Self>, name: &str) -> Option<Value> {
         let method = DICT_METHODS.iter().find(|m| **m == name)?;
-        Some(Value::from_object(Bound {
-            dict: self.clone(),
-            method,
-        }))
+        Some(Value::from_object(Bound { dict: self.clone(), method }))
     }
 }
 
 impl Object for Dict {
     fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
-        self.get(key)
-            .or_else(|| self.bound(&shade::plain(key.as_str()?)))
+        self.get(key).or_else(|| self.bound(&shade::plain(key.as_str()?)))
     }
 
     fn get_value_by_str(self: &Arc<Self>, key: &str) -> Option<Value> {
@@ -361,13 +339,7 @@ impl Object for Dict {
     }
 
     fn enumerate(self: &Arc<Self>) -> Enumerator {
-        Enumerator::Values(
-            lock(&self.entries)
-                .order
-                .iter()
-                .map(|p| p.0.clone())
-                .collect(),
-        )
+        Enumerator::Values(lock(&self.entries).order.iter().map(|p| p.0.clone()).collect())
     }
 
     fn enumerator_len(self: &Arc<Self>) -> Option<usize> {
@@ -401,11 +373,7 @@ fn render(v: &Value, f: &mut fmt::Formatter<'_>) -> fmt::Result {
 pub(super) fn deep_copy(state: &State<'_, '_>, v: &Value) -> Result<Value, Error> {
     if let Some(l) = v.downcast_object_ref::<List>() {
         charge(state, 64 * (l.len() + 1))?;
-        let items = l
-            .peek()
-            .iter()
-            .map(|x| deep_copy(state, x))
-            .collect::<Result<_, _>>()?;
+        let items = l.peek().iter().map(|x| deep_copy(state, x)).collect::<Result<_, _>>()?;
         List::value(items, l.shape, l.shaded)
     } else if let Some(d) = v.downcast_object_ref::<Dict>() {
         charge(state, 128 * (d.len() + 1))?;
@@ -473,10 +441,8 @@ fn convert(v: &serde_json::Value, trust: Trust, level: usize) -> Result<Value, E
         },
         Json::String(s) => text(s, trust),
         Json::Array(items) => {
-            let items = items
-                .iter()
-                .map(|x| convert(x, trust, level + 1))
-                .collect::<Result<_, _>>()?;
+            let items =
+                items.iter().map(|x| convert(x, trust, level + 1)).collect::<Result<_, _>>()?;
             List::value(items, Shape::List, shaded)?
         }
         Json::Object(map) => {
@@ -503,12 +469,7 @@ pub(super) fn json_bytes(v: &serde_json::Value) -> usize {
     match v {
         Json::String(s) => 16 + s.len(),
         Json::Array(a) => 16 + a.iter().map(json_bytes).sum::<usize>(),
-        Json::Object(m) => {
-            16 + m
-                .iter()
-                .map(|(k, x)| 16 + k.len() + json_bytes(x))
-                .sum::<usize>()
-        }
+        Json::Object(m) => 16 + m.iter().map(|(k, x)| 16 + k.len() + json_bytes(x)).sum::<usize>(),
         _ => 16,
     }
 }

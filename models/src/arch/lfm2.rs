@@ -1,0 +1,28 @@
+//! LFM2: most layers mix time with a short gated convolution, the others with attention.
+
+use super::decoder;
+use crate::error::Error;
+use crate::hparams::Hparams;
+use crate::spec::{Act, Attn, Body, ModelSpec, NormKind, Pairing, ShortConv, pre, seq};
+
+pub(super) fn lfm2(hp: &Hparams) -> Result<ModelSpec, Error> {
+    let rms = hp.rms()?;
+    let n_taps = hp.usize("shortconv.l_cache")?.filter(|n| (2..=64).contains(n)).ok_or_else(|| {
+        Error::MissingKey {
+            key: hp.key("shortconv.l_cache"),
+            expected: "the convolution's length, 2 to 64".into(),
+        }
+    })?;
+    decoder(hp, rms("token_embd_norm"), |il| {
+        let mixer = match hp.n_head_kv[il] {
+            0 => Body::ShortConv(ShortConv { n_taps }),
+            _ => Body::Attn(Attn {
+                qk_norm: Some(NormKind::Rms),
+                qk_norm_eps: rms("attn_q_norm").eps,
+                ..hp.attn(il, Pairing::Halves)?
+            }),
+        };
+        let ffn = Body::Ffn(hp.gated(il, Act::Silu));
+        Ok(seq([pre(rms("attn_norm"), mixer), pre(rms("ffn_norm"), ffn)]))
+    })
+}

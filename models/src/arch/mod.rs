@@ -1,0 +1,90 @@
+//! The registry: architecture names and their spec functions. The only place that knows names.
+
+mod falcon;
+mod gemma;
+mod gpt_oss;
+mod lfm2;
+mod llama;
+mod phi;
+mod qwen;
+
+use crate::error::Error;
+use crate::hparams::Hparams;
+use crate::spec::{Head, Input, Layer, ModelSpec, Norm, Stack};
+
+/// One architecture: its GGUF name, what is special about it, and the function that writes its
+/// spec from a file's hyper-parameters.
+pub struct Arch {
+    /// `general.architecture`.
+    pub name: &'static str,
+    /// Features, for people.
+    pub features: &'static str,
+    /// The spec of a file of this architecture.
+    pub spec: fn(&Hparams) -> Result<ModelSpec, Error>,
+}
+
+/// All known architectures, by name.
+pub const ARCHS: &[Arch] = &[
+    Arch {
+        name: "falcon",
+        features: "parallel attention and MLP, layer norm, fused QKV, multi-query",
+        spec: falcon::falcon,
+    },
+    Arch {
+        name: "gemma3",
+        features: "sliding window 5:1, two rope bases, QK norm, sandwich norms",
+        spec: gemma::gemma3,
+    },
+    Arch {
+        name: "gpt-oss",
+        features: "sinks, sliding window 1:1, YaRN, MoE with clamped SwiGLU and biases",
+        spec: gpt_oss::gpt_oss,
+    },
+    Arch {
+        name: "gptneox",
+        features: "parallel or sequential residual, partial rope, layer norm, biases",
+        spec: falcon::gptneox,
+    },
+    Arch {
+        name: "lfm2",
+        features: "gated short convolutions between attention layers, QK norm",
+        spec: lfm2::lfm2,
+    },
+    Arch {
+        name: "llama",
+        features: "GQA, MoE, rope factors, linear and YaRN scaling, biases",
+        spec: llama::llama,
+    },
+    Arch { name: "phi3", features: "fused QKV and gate/up, partial rope, LongRoPE", spec: phi::phi3 },
+    Arch { name: "qwen2", features: "QKV biases, GQA", spec: qwen::qwen2 },
+    Arch { name: "qwen3", features: "QK norm, GQA", spec: qwen::qwen3 },
+    Arch { name: "qwen3moe", features: "QK norm, GQA, MoE", spec: qwen::qwen3 },
+];
+
+/// The spec of a file.
+///
+/// # Errors
+/// [`Error::UnknownArch`], or what the spec function found wrong in the metadata.
+pub fn spec(hp: &Hparams) -> Result<ModelSpec, Error> {
+    let arch = ARCHS.iter().find(|a| a.name == hp.arch).ok_or_else(|| Error::UnknownArch {
+        found: hp.arch.clone(),
+        known: ARCHS.iter().map(|a| a.name).collect::<Vec<_>>().join(", "),
+    })?;
+    (arch.spec)(hp)
+}
+
+/// A decoder with an unscaled input and head.
+fn decoder(
+    hp: &Hparams,
+    norm: Norm,
+    layer: impl FnMut(usize) -> Result<Layer, Error>,
+) -> Result<ModelSpec, Error> {
+    Ok(ModelSpec {
+        stack: Stack {
+            input: Input { scale: 1.0 },
+            layers: (0..hp.n_layer).map(layer).collect::<Result<_, _>>()?,
+            norm,
+        },
+        head: Head { scale: 1.0, softcap: None },
+    })
+}

@@ -1,0 +1,207 @@
+//! Roles to tensors: names, shapes, fused layouts. Every tensor of the file is claimed by exactly
+//! the roles that use it; what is missing, misshapen or left over is an error that names it.
+
+use crate::device::Weights;
+use crate::error::Error;
+use crate::quirks;
+use formats::{Gguf, TensorInfo, TensorType};
+use std::cell::RefCell;
+use std::collections::HashSet;
+use std::sync::Arc;
+
+/// A matrix of the file, [rows, cols], or several of equal shape (experts), with an optional bias.
+#[derive(Clone)]
+pub(crate) struct Matrix {
+    /// The tensor's name.
+    pub(crate) name: String,
+    /// Its type.
+    pub(crate) ty: TensorType,
+    /// Rows of one matrix: outputs.
+    pub(crate) rows: usize,
+    /// Columns: inputs.
+    pub(crate) cols: usize,
+    /// Matrices stored one after another.
+    pub(crate) n_expert: usize,
+    /// The data, `n_expert * rows` rows.
+    pub(crate) data: Weights,
+    /// [n_expert, rows].
+    pub(crate) bias: Option<Arc<[f32]>>,
+}
+
+impl Matrix {
+    /// Rows `range` as a matrix of their own.
+    fn slice(&self, range: std::ops::Range<usize>) -> Matrix {
+        let row = self.data.len() / (self.rows * self.n_expert);
+        Matrix {
+            rows: range.len(),
+            data: self.data.part(range.start * row..range.end * row),
+            bias: self.bias.as_ref().map(|b| b[range].into()),
+            ..self.clone()
+        }
+    }
+}
+
+/// Finds tensors and remembers which were asked for.
+pub(crate) struct Binder {
+    gguf: Arc<Gguf>,
+    claimed: RefCell<HashSet<String>>,
+}
+
+fn shape(dims: &[u64]) -> String {
+    dims.iter().map(u64::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// Dimensions without trailing ones, which carry no meaning.
+fn trimmed(dims: &[u64]) -> &[u64] {
+    let len = dims.iter().rposition(|&d| d != 1).map_or(1, |i| i + 1);
+    &dims[..len.min(dims.len())]
+}
+
+impl Binder {
+    /// A binder for `gguf` with nothing claimed.
+    pub(crate) fn new(gguf: Arc<Gguf>) -> Binder {
+        Binder { gguf, claimed: RefCell::default() }
+    }
+
+    /// Whether the file has a tensor of this name.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.gguf.tensor(name).is_some()
+    }
+
+    fn find(&self, name: &str, dims: &[u64]) -> Result<Option<&TensorInfo>, Error> {
+        let Some(info) = self.gguf.tensor(name) else { return Ok(None) };
+        if trimmed(&info.dims) != trimmed(dims) {
+            return Err(Error::TensorShape {
+                name: name.into(),
+                found: shape(&info.dims),
+                expected: shape(dims),
+            });
+        }
+        self.claimed.borrow_mut().insert(name.into());
+        Ok(Some(info))
+    }
+
+    fn missing(name: &str, dims: &[u64]) -> Error {
+        Error::MissingTensor { name: name.into(), expected: shape(dims) }
+    }
+
+    /// A vector of `n` floats, decoded; `None` when the file has none.
+    ///
+    /// # Errors
+    /// Another shape, or an integer type.
+    pub(crate) fn opt_vector(&self, name: &str, n: usize) -> Result<Option<Arc<[f32]>>, Error> {
+        self.floats(name, &[n as u64])
+    }
+
+    /// A vector of `n` floats.
+    ///
+    /// # Errors
+    /// As [`Binder::opt_vector`], or when it is missing.
+    pub(crate) fn vector(&self, name: &str, n: usize) -> Result<Arc<[f32]>, Error> {
+        self.opt_vector(name, n)?.ok_or_else(|| Self::missing(name, &[n as u64]))
+    }
+
+    /// Floats of any shape, decoded in file order; `None` when the file has none.
+    ///
+    /// # Errors
+    /// As [`Binder::opt_vector`].
+    pub(crate) fn floats(&self, name: &str, dims: &[u64]) -> Result<Option<Arc<[f32]>>, Error> {
+        let Some(info) = self.find(name, dims)? else { return Ok(None) };
+        let mut out = vec![0.0; info.n_elements() as usize];
+        quant::decode(info.ty, self.gguf.data(info)?, &mut out)?;
+        Ok(Some(out.into()))
+    }
+
+    /// The matrix `NAME.weight` [rows, cols] with its optional `NAME.bias`.
+    ///
+    /// # Errors
+    /// When it is missing or has another shape.
+    pub(crate) fn matrix(&self, name: &str, rows: usize, cols: usize) -> Result<Matrix, Error> {
+        self.matrices(name, rows, cols, 1)
+    }
+
+    /// As [`Binder::matrix`]; `None` when the file has none.
+    ///
+    /// # Errors
+    /// Another shape.
+    pub(crate) fn opt_matrix(
+        &self,
+        name: &str,
+        rows: usize,
+        cols: usize,
+    ) -> Result<Option<Matrix>, Error> {
+        if !self.has(&format!("{name}.weight")) {
+            return Ok(None);
+        }
+        self.matrix(name, rows, cols).map(Some)
+    }
+
+    /// `n_expert` matrices of equal shape stored as one tensor.
+    ///
+    /// # Errors
+    /// When it is missing or has another shape.
+    pub(crate) fn matrices(
+        &self,
+        name: &str,
+        rows: usize,
+        cols: usize,
+        n_expert: usize,
+    ) -> Result<Matrix, Error> {
+        let full = format!("{name}.weight");
+        let dims = [cols as u64, rows as u64, n_expert as u64];
+        let info = self.find(&full, &dims)?.ok_or_else(|| Self::missing(&full, &dims))?;
+        let bias = self.floats(&format!("{name}.bias"), &[rows as u64, n_expert as u64])?;
+        let data = Weights::new(&self.gguf, info)?;
+        Ok(Matrix { name: full, ty: info.ty, rows, cols, n_expert, data, bias })
+    }
+
+    /// Matrices with `rows` rows each that are stored apart as `names`, or one after another as
+    /// `fused`.
+    ///
+    /// # Errors
+    /// When neither form is complete.
+    pub(crate) fn split<const N: usize>(
+        &self,
+        prefix: &str,
+        fused: &str,
+        names: [&str; N],
+        rows: [usize; N],
+        cols: usize,
+    ) -> Result<[Matrix; N], Error> {
+        let whole = self.opt_matrix(&format!("{prefix}{fused}"), rows.iter().sum(), cols);
+        // `ffn_up` may be the fused name and one of the parts: a shape that fits neither is
+        // reported for the part.
+        let is_part = names.contains(&fused);
+        if let Some(whole) = if is_part { whole.unwrap_or(None) } else { whole? } {
+            let mut at = 0;
+            return Ok(rows.map(|n| {
+                at += n;
+                whole.slice(at - n..at)
+            }));
+        }
+        let mut parts = Vec::with_capacity(N);
+        for (name, rows) in names.iter().zip(rows) {
+            parts.push(self.matrix(&format!("{prefix}{name}"), rows, cols)?);
+        }
+        Ok(parts.try_into().unwrap_or_else(|_| unreachable!("N names make N parts")))
+    }
+
+    /// Checks that no tensor of the file was left over.
+    ///
+    /// # Errors
+    /// [`Error::UnclaimedTensor`] names the first.
+    pub(crate) fn finish(&self, arch: &str) -> Result<(), Error> {
+        let claimed = self.claimed.borrow();
+        let mut left = self
+            .gguf
+            .tensors()
+            .iter()
+            .filter(|t| !claimed.contains(&t.name) && !quirks::is_ignorable_tensor(&t.name));
+        let Some(first) = left.next() else { return Ok(()) };
+        Err(Error::UnclaimedTensor {
+            name: first.name.clone(),
+            count: 1 + left.count(),
+            arch: arch.into(),
+        })
+    }
+}

@@ -1,0 +1,374 @@
+//! A model, and a context in which its sequences run.
+
+use crate::arch;
+use crate::device::{default_threads, memory_limit};
+use crate::error::Error;
+use crate::exec;
+use crate::hparams::Hparams;
+use crate::ops::{Buffers, Cx, OUT_ROWS};
+use crate::plan::Plan;
+use crate::spec::ModelSpec;
+use crate::state::{State, StateOptions};
+use crate::step::{self, Batch, Row};
+use crate::team::{Cancel, Stop, Team};
+use formats::{Gguf, TensorType};
+use quant::{Isa, KvType, Vector};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// Context when nobody asks for one, where the model was trained with at least as much.
+pub const DEFAULT_N_CTX: usize = 4096;
+/// A default context is not lowered below this to make a model fit.
+const LEAST_N_CTX: usize = 256;
+/// Rows of a micro-batch by default.
+pub const DEFAULT_N_UBATCH: usize = 512;
+
+/// A file understood as a model: hyper-parameters and spec. Tensors are looked at when a
+/// [`Context`] is made.
+#[derive(Debug)]
+pub struct Model {
+    hp: Hparams,
+    spec: ModelSpec,
+}
+
+impl Model {
+    /// Reads the metadata of `gguf`.
+    ///
+    /// # Errors
+    /// An unknown architecture, or metadata that are missing, of a wrong type or out of range.
+    pub fn new(gguf: Arc<Gguf>) -> Result<Model, Error> {
+        let hp = Hparams::read(gguf)?;
+        let spec = arch::spec(&hp)?;
+        Ok(Model { hp, spec })
+    }
+
+    /// The hyper-parameters.
+    pub fn hparams(&self) -> &Hparams {
+        &self.hp
+    }
+
+    /// The architecture of this file as data.
+    pub fn spec(&self) -> &ModelSpec {
+        &self.spec
+    }
+
+    /// The file.
+    pub fn gguf(&self) -> &Arc<Gguf> {
+        self.hp.gguf()
+    }
+
+    /// Bytes of all tensors.
+    pub fn weight_bytes(&self) -> u64 {
+        self.gguf().tensors().iter().map(|t| t.n_bytes).sum()
+    }
+}
+
+/// How a [`Context`] runs.
+#[derive(Clone, Debug)]
+pub struct ContextOptions {
+    /// Positions a sequence may hold; `None` = the smaller of the trained context and
+    /// [`DEFAULT_N_CTX`], less where memory is short.
+    pub n_ctx: Option<usize>,
+    /// Sequences that can be held at a time.
+    pub n_seq: usize,
+    /// Most rows that go through the layers at a time.
+    pub n_ubatch: usize,
+    /// Type of cached keys.
+    pub type_k: KvType,
+    /// Type of cached values.
+    pub type_v: KvType,
+    /// Worker threads; `None` = the physical cores that the process may use.
+    pub n_threads: Option<usize>,
+    /// Instruction set of the kernels.
+    pub isa: Isa,
+    /// The same bits for every size of micro-batch, at the price of speed in long prompts.
+    pub deterministic: bool,
+}
+
+impl Default for ContextOptions {
+    fn default() -> Self {
+        ContextOptions {
+            n_ctx: None,
+            n_seq: 1,
+            n_ubatch: DEFAULT_N_UBATCH,
+            type_k: KvType::F16,
+            type_v: KvType::F16,
+            n_threads: None,
+            isa: Isa::detect(),
+            deterministic: false,
+        }
+    }
+}
+
+/// What a context takes of memory, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemoryUse {
+    /// Tensors, in place in the file.
+    pub weights: u64,
+    /// Keys, values and other per-sequence state, when full.
+    pub state: u64,
+    /// Activations.
+    pub scratch: u64,
+}
+
+/// A matrix of a plan and the kernels that multiply it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KernelUse {
+    /// The tensor.
+    pub tensor: String,
+    /// Its type.
+    pub ty: TensorType,
+    /// The kernel family.
+    pub kernel: &'static str,
+}
+
+/// A model bound to kernels, with memory for its sequences and a team of threads.
+pub struct Context {
+    model: Arc<Model>,
+    plan: Plan,
+    team: Team,
+    bufs: Buffers,
+    state: State,
+    batch: Batch,
+    /// Positions each sequence would have after the step; scratch of the check.
+    next: Vec<usize>,
+    vec: Vector,
+    deterministic: bool,
+    lowered_from: Option<usize>,
+}
+
+impl Context {
+    /// Binds `model` and takes the memory for `options`.
+    ///
+    /// # Errors
+    /// Tensors that do not fit the architecture, types without kernels, or [`Error::Memory`] when
+    /// weights, cache and scratch exceed what the machine or the cgroup has.
+    pub fn new(model: Arc<Model>, options: &ContextOptions) -> Result<Context, Error> {
+        let n_threads = options.n_threads.unwrap_or_else(default_threads).max(1);
+        let trained = model.hp.n_ctx_train;
+        let mut n_ctx = options.n_ctx.unwrap_or(trained.min(DEFAULT_N_CTX)).max(1);
+        let first = n_ctx;
+        let (plan, state_options) = loop {
+            let n_ubatch = options.n_ubatch.clamp(1, n_ctx);
+            let plan = Plan::new(&model.hp, &model.spec, options.isa, n_ctx, n_ubatch)?;
+            let state = StateOptions {
+                n_ctx,
+                n_seq: options.n_seq.max(1),
+                n_ubatch,
+                type_k: options.type_k,
+                type_v: options.type_v,
+            };
+            match fits(memory(&model, &plan, &state, n_threads)) {
+                Ok(()) => break (plan, state),
+                // Only a default gives way: what was asked for is refused with the figures.
+                Err(_) if options.n_ctx.is_none() && n_ctx > LEAST_N_CTX => n_ctx /= 2,
+                Err(e) => return Err(e),
+            }
+        };
+        let team = Team::new(n_threads)
+            .map_err(|source| Error::System { what: "cannot start a worker thread", source })?;
+        Ok(Context {
+            bufs: Buffers::new(plan.widths.clone(), state_options.n_ubatch, n_threads),
+            state: State::new(&plan.layout, state_options),
+            batch: Batch::default(),
+            next: Vec::new(),
+            vec: Vector::new(options.isa),
+            deterministic: options.deterministic,
+            lowered_from: (n_ctx < first).then_some(first),
+            model,
+            plan,
+            team,
+        })
+    }
+
+    /// The model.
+    pub fn model(&self) -> &Arc<Model> {
+        &self.model
+    }
+
+    /// Positions a sequence may hold.
+    pub fn n_ctx(&self) -> usize {
+        self.state.options().n_ctx
+    }
+
+    /// The default context that memory did not allow, when it was lowered.
+    pub fn lowered_from(&self) -> Option<usize> {
+        self.lowered_from
+    }
+
+    /// Worker threads.
+    pub fn n_threads(&self) -> usize {
+        self.team.n_threads()
+    }
+
+    /// Instruction set of the kernels.
+    pub fn isa(&self) -> Isa {
+        self.vec.isa()
+    }
+
+    /// Columns of the logits: ids, padding included.
+    pub fn n_vocab(&self) -> usize {
+        self.plan.widths.n_vocab
+    }
+
+    /// Positions that sequence `seq` holds.
+    pub fn len(&self, seq: usize) -> usize {
+        self.state.len(seq)
+    }
+
+    /// Whether no sequence holds anything.
+    pub fn is_empty(&self) -> bool {
+        self.state.is_empty()
+    }
+
+    /// What this context takes of memory.
+    pub fn memory(&self) -> MemoryUse {
+        memory(&self.model, &self.plan, self.state.options(), self.n_threads())
+    }
+
+    /// The kernels in use, one entry a matrix.
+    pub fn kernels(&self) -> Vec<KernelUse> {
+        let entry = |l: &&crate::ops::linear::Linear| KernelUse {
+            tensor: l.m.name.clone(),
+            ty: l.m.ty,
+            kernel: l.kernel_id(),
+        };
+        self.plan.linears().iter().map(entry).collect()
+    }
+
+    /// Cuts `seq` back to at most `len` positions; see [`State::truncate`]. Returns the new length,
+    /// which is smaller than `len` where earlier state cannot be brought back exactly: the caller
+    /// runs the tokens from there again.
+    pub fn truncate(&mut self, seq: usize, len: usize) -> usize {
+        self.state.truncate(seq, len)
+    }
+
+    /// Makes `to` continue from what `from` holds.
+    pub fn fork(&mut self, from: usize, to: usize) {
+        self.state.fork(from, to);
+    }
+
+    /// Runs `rows` through the model, in micro-batches, and hands the logits of the rows that want
+    /// them to `sink`, as (index in `rows`, [n_vocab]), in order.
+    ///
+    /// # Errors
+    /// A bad row or a context overflow before anything runs; cancellation, a failed worker or
+    /// logits that are not finite leave the sequences as they were before the micro-batch that
+    /// failed ([`Context::len`] tells how far that is).
+    pub fn step(
+        &mut self,
+        rows: &[Row],
+        cancel: &Cancel,
+        sink: &mut dyn FnMut(usize, &[f32]),
+    ) -> Result<(), Error> {
+        let options = *self.state.options();
+        let state = &self.state;
+        step::check(rows, self.n_vocab(), options.n_seq, |s| state.len(s), &mut self.next)?;
+        for (seq, &next) in self.next.iter().enumerate() {
+            if next > options.n_ctx {
+                let used = self.state.len(seq);
+                let n_ctx = options.n_ctx;
+                return Err(Error::ContextOverflow { seq, used, asked: next - used, n_ctx });
+            }
+        }
+        self.model.gguf().check_unchanged()?;
+        for (i, part) in rows.chunks(options.n_ubatch).enumerate() {
+            let base = i * options.n_ubatch;
+            self.batch.set(part);
+            for s in &self.batch.segments {
+                self.state.reserve(s.seq, s.rows.len())?;
+            }
+            let outcome = self.micro_batch(base, cancel, sink);
+            for s in &self.batch.segments {
+                match outcome {
+                    Ok(()) => self.state.commit(s.seq, s.rows.len()),
+                    Err(_) => self.state.abandon(s.seq),
+                }
+            }
+            outcome?;
+        }
+        Ok(())
+    }
+
+    /// Runs the batch; `base` is the index of its first row in the step.
+    fn micro_batch(
+        &mut self,
+        base: usize,
+        cancel: &Cancel,
+        sink: &mut dyn FnMut(usize, &[f32]),
+    ) -> Result<(), Error> {
+        let bad_layer = AtomicU32::new(u32::MAX);
+        let cx = Cx {
+            batch: &self.batch,
+            bufs: &self.bufs,
+            state: &self.state,
+            vec: self.vec,
+            deterministic: self.deterministic,
+            bad_layer: &bad_layer,
+        };
+        let plan = &self.plan;
+        let mut groups = self.batch.wanted.chunks(OUT_ROWS);
+        // The first rows of logits belong to the same run: a decode step wakes the team once.
+        let mut wanted = groups.next().unwrap_or_default();
+        let mut first = true;
+        loop {
+            self.team.run(cancel, &|w| -> Result<(), Stop> {
+                if first {
+                    exec::layers(w, &cx, plan)?;
+                }
+                if wanted.is_empty() { Ok(()) } else { exec::output(w, &cx, plan, wanted) }
+            })?;
+            first = false;
+            for (i, &row) in wanted.iter().enumerate() {
+                let n = self.plan.widths.n_vocab;
+                // SAFETY: the team is at rest.
+                let logits = unsafe { self.bufs.logits.part(i * n..(i + 1) * n) };
+                let row = base + row as usize;
+                if self.vec.check_finite(logits).is_some() {
+                    let origin = origin(bad_layer.load(Ordering::Relaxed), plan.layers.len());
+                    return Err(Error::NotFinite { row, origin });
+                }
+                sink(row, logits);
+            }
+            match groups.next() {
+                Some(next) => wanted = next,
+                None => return Ok(()),
+            }
+        }
+    }
+}
+
+/// Names the place whose result was the first that was not finite: `reader` is the first layer
+/// that read one.
+fn origin(reader: u32, n_layer: usize) -> String {
+    match reader as usize {
+        0 => "the token embedding".into(),
+        r if r <= n_layer => format!("layer {}", r - 1),
+        _ => "the output matrix".into(),
+    }
+}
+
+fn memory(model: &Model, plan: &Plan, state: &StateOptions, n_threads: usize) -> MemoryUse {
+    MemoryUse {
+        weights: model.weight_bytes(),
+        state: plan.layout.bytes(state),
+        scratch: Buffers::bytes(&plan.widths, state.n_ubatch, n_threads),
+    }
+}
+
+fn fits(need: MemoryUse) -> Result<(), Error> {
+    let Some(limit) = memory_limit() else { return Ok(()) };
+    let total = [need.weights, need.state, need.scratch].iter().fold(0u64, |a, b| {
+        a.saturating_add(*b)
+    });
+    if total <= limit.bytes {
+        return Ok(());
+    }
+    Err(Error::Memory {
+        weights: need.weights >> 20,
+        kv: need.state >> 20,
+        scratch: need.scratch >> 20,
+        limit: limit.bytes >> 20,
+        source_of_limit: limit.source,
+    })
+}

@@ -1,0 +1,117 @@
+//! Memory that the workers of a team write in disjoint parts.
+
+use bytemuck::Pod;
+use std::cell::UnsafeCell;
+use std::ops::Range;
+
+/// Every buffer starts on a cache line, so that vector loads of aligned rows never split one.
+const ALIGN: usize = 64;
+
+/// A fixed block of zeroed memory, 64-byte aligned, shared by the workers of a team.
+///
+/// A phase of a step writes it in parts that do not overlap and reads what earlier phases wrote;
+/// which part belongs to whom is the business of the op, so access is unsafe. Large buffers cost
+/// no memory before they are written.
+pub struct Buffer<T> {
+    /// Over-allocated, so that an aligned start exists inside; plain `Vec` memory of zeroes is
+    /// taken from the system lazily, which an aligned allocation is not.
+    store: UnsafeCell<Vec<T>>,
+    skip: usize,
+    len: usize,
+}
+
+// SAFETY: the unsafe accessors demand that no two threads touch the same elements unless all of
+// them read; T is plain data.
+unsafe impl<T: Pod + Send> Sync for Buffer<T> {}
+
+impl<T: Pod> Buffer<T> {
+    /// A buffer of `len` zeroes.
+    pub fn new(len: usize) -> Self {
+        let extra = ALIGN / size_of::<T>();
+        let store = vec![T::zeroed(); len + extra];
+        let skip = store.as_ptr().align_offset(ALIGN).min(extra);
+        Buffer { store: UnsafeCell::new(store), skip, len }
+    }
+
+    /// Number of elements.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there are no elements.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Start of the buffer, for writing.
+    ///
+    /// # Safety
+    /// Dereferencing is bound by the rules of [`Buffer::part_mut`].
+    pub unsafe fn as_mut_ptr(&self) -> *mut T {
+        // SAFETY: `new` left room for `skip` elements; no reference to the Vec outlives this line.
+        unsafe { (*self.store.get()).as_mut_ptr().add(self.skip) }
+    }
+
+    /// Elements `range`, for reading.
+    ///
+    /// # Panics
+    /// When the range leaves the buffer.
+    ///
+    /// # Safety
+    /// No thread writes these elements while the slice lives.
+    pub unsafe fn part(&self, range: Range<usize>) -> &[T] {
+        assert!(range.start <= range.end && range.end <= self.len, "part outside the buffer");
+        // SAFETY: in range by the assertion; the caller keeps writers away.
+        unsafe {
+            std::slice::from_raw_parts(self.as_mut_ptr().add(range.start), range.end - range.start)
+        }
+    }
+
+    /// Elements `range`, for writing.
+    ///
+    /// # Panics
+    /// When the range leaves the buffer.
+    ///
+    /// # Safety
+    /// No other thread reads or writes these elements, and this thread holds no other slice of
+    /// them, while the slice lives.
+    #[expect(clippy::mut_from_ref, reason = "disjointness is the caller's contract")]
+    pub unsafe fn part_mut(&self, range: Range<usize>) -> &mut [T] {
+        assert!(range.start <= range.end && range.end <= self.len, "part outside the buffer");
+        // SAFETY: in range by the assertion; the caller grants exclusive use.
+        unsafe {
+            std::slice::from_raw_parts_mut(
+                self.as_mut_ptr().add(range.start),
+                range.end - range.start,
+            )
+        }
+    }
+
+    /// The whole buffer, when nobody else can hold a part of it.
+    pub fn all_mut(&mut self) -> &mut [T] {
+        let (skip, len) = (self.skip, self.len);
+        &mut self.store.get_mut()[skip..skip + len]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buffers_are_aligned_and_zero() {
+        for len in [0, 1, 3, 1000] {
+            let mut b = Buffer::<f32>::new(len);
+            assert_eq!(b.all_mut().as_ptr() as usize % ALIGN, 0);
+            assert_eq!(b.all_mut(), &vec![0.0; len][..]);
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "part outside the buffer")]
+    fn a_part_outside_is_refused() {
+        let b = Buffer::<u8>::new(8);
+        // SAFETY: the only thread.
+        unsafe { b.part(4..9) };
+    }
+}

@@ -1,0 +1,109 @@
+//! Cores and memory that this process may use.
+
+use std::path::Path;
+
+/// A bound on memory and where it comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemoryLimit {
+    /// Bytes.
+    pub bytes: u64,
+    /// "this machine" or "the cgroup".
+    pub source: &'static str,
+}
+
+/// The memory that weights, cache and scratch must fit: the machine's, or the cgroup's if less.
+/// `None` where the system does not say.
+pub fn memory_limit() -> Option<MemoryLimit> {
+    let total = physical_memory().map(|bytes| MemoryLimit { bytes, source: "this machine" });
+    let group = cgroup_value("memory.max", "memory/memory.limit_in_bytes")
+        .map(|bytes| MemoryLimit { bytes, source: "the cgroup" });
+    match (total, group) {
+        (Some(t), Some(g)) if g.bytes < t.bytes => Some(g),
+        (t, g) => t.or(g),
+    }
+}
+
+/// Threads to use when nobody says: physical cores within the process's affinity and CPU quota.
+pub fn default_threads() -> usize {
+    // available_parallelism knows affinity and cgroup quotas; it counts hardware threads.
+    let usable = std::thread::available_parallelism().map_or(1, usize::from);
+    physical_cores().map_or(usable, |cores| usable.min(cores)).max(1)
+}
+
+#[cfg(target_os = "linux")]
+fn physical_memory() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|l| l.strip_prefix("MemTotal:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    kib.checked_mul(1024)
+}
+
+#[cfg(all(unix, not(target_os = "linux")))]
+fn physical_memory() -> Option<u64> {
+    // SAFETY: sysconf takes no pointers.
+    let (pages, size) =
+        unsafe { (libc::sysconf(libc::_SC_PHYS_PAGES), libc::sysconf(libc::_SC_PAGESIZE)) };
+    u64::try_from(pages).ok()?.checked_mul(u64::try_from(size).ok()?)
+}
+
+#[cfg(not(unix))]
+fn physical_memory() -> Option<u64> {
+    None
+}
+
+/// A limit of the process's cgroup: the v2 file, else the v1 file. "max" is no limit.
+fn cgroup_value(v2: &str, v1: &str) -> Option<u64> {
+    let membership = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let own = membership.lines().find_map(|l| l.strip_prefix("0::/")).unwrap_or_default();
+    let root = Path::new("/sys/fs/cgroup");
+    // Any ancestor may hold the tightest limit.
+    let mut folder = root.join(own);
+    let mut least: Option<u64> = None;
+    loop {
+        if let Some(v) = read_number(&folder.join(v2)) {
+            least = Some(least.map_or(v, |l| l.min(v)));
+        }
+        if folder == root || !folder.pop() {
+            break;
+        }
+    }
+    least.or_else(|| read_number(&root.join(v1)))
+}
+
+fn read_number(path: &Path) -> Option<u64> {
+    std::fs::read_to_string(path).ok()?.trim().parse().ok()
+}
+
+/// Distinct (package, core) pairs among the processors of this machine.
+#[cfg(target_os = "linux")]
+fn physical_cores() -> Option<usize> {
+    let mut cores = std::collections::BTreeSet::new();
+    for entry in std::fs::read_dir("/sys/devices/system/cpu").ok()?.flatten() {
+        let topology = entry.path().join("topology");
+        if let (Some(package), Some(core)) = (
+            read_number(&topology.join("physical_package_id")),
+            read_number(&topology.join("core_id")),
+        ) {
+            cores.insert((package, core));
+        }
+    }
+    (!cores.is_empty()).then_some(cores.len())
+}
+
+#[cfg(not(target_os = "linux"))]
+fn physical_cores() -> Option<usize> {
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_machine_has_cores_and_memory() {
+        assert!(default_threads() >= 1);
+        if cfg!(target_os = "linux") {
+            assert!(memory_limit().is_some_and(|m| m.bytes > 1 << 20));
+        }
+    }
+}

@@ -1,0 +1,10 @@
+//! What the engine runs on: buffers that a thread team writes in parts, weights in place in the
+//! mapped file, and what the machine has of memory and cores.
+
+mod buffer;
+mod cpu;
+mod weights;
+
+pub use buffer::Buffer;
+pub use cpu::{MemoryLimit, default_threads, memory_limit};
+pub use weights::Weights;

@@ -1,0 +1,313 @@
+//! Hyper-parameters: the metadata of a file under the words of its architecture.
+//!
+//! Everything is checked here once: ranges, divisibility, finite floats. Arrays with one entry a
+//! layer and plain numbers are both legal for most keys. Guesses about files that lack a key stand
+//! in [`crate::quirks`].
+
+use crate::error::Error;
+use crate::spec::{Act, Attn, Ffn, Norm, NormKind, Pairing, Rope, RopeScaling, Window};
+use formats::{Gguf, Metadata};
+use std::sync::Arc;
+
+/// Most blocks a model may say it has; the largest known have under 200.
+pub const MAX_LAYERS: usize = 4096;
+/// Largest width or count that any dimension key may give.
+pub const MAX_DIM: usize = 1 << 24;
+/// Most experts a model may say it has.
+pub const MAX_EXPERTS: usize = 4096;
+
+/// The metadata of one model, read and checked.
+#[derive(Clone, Debug)]
+pub struct Hparams {
+    gguf: Arc<Gguf>,
+    /// `general.architecture`.
+    pub arch: String,
+    /// Blocks.
+    pub n_layer: usize,
+    /// Width of the residual stream.
+    pub n_embd: usize,
+    /// Context the model was trained with.
+    pub n_ctx_train: usize,
+    /// Rows of `token_embd.weight`; padded ids included.
+    pub n_vocab: usize,
+    /// Query heads, per layer.
+    pub n_head: Vec<usize>,
+    /// Key/value heads, per layer; 0 = the layer has no attention.
+    pub n_head_kv: Vec<usize>,
+    /// Feed-forward width, per layer.
+    pub n_ff: Vec<usize>,
+    /// Width of a key head.
+    pub head_dim_k: usize,
+    /// Width of a value head.
+    pub head_dim_v: usize,
+    /// Values of a head that are rotated.
+    pub n_rot: usize,
+    /// Experts; 0 = dense.
+    pub n_expert: usize,
+    /// Experts used per row.
+    pub n_expert_used: usize,
+}
+
+fn bad(key: String, found: impl ToString, expected: impl ToString) -> Error {
+    Error::BadValue { key, found: found.to_string(), expected: expected.to_string() }
+}
+
+impl Hparams {
+    /// Reads the keys that every architecture has.
+    ///
+    /// # Errors
+    /// A missing key, a wrong type or a value out of range, with the key's name.
+    pub fn read(gguf: Arc<Gguf>) -> Result<Hparams, Error> {
+        let m = gguf.metadata();
+        let arch = m
+            .str("general.architecture")?
+            .ok_or_else(|| Error::MissingKey {
+                key: "general.architecture".into(),
+                expected: "the architecture's name, e.g. \"llama\"".into(),
+            })?
+            .to_string();
+        let n_layer = dim(m, &arch, "block_count", MAX_LAYERS)?;
+        let n_embd = dim(m, &arch, "embedding_length", MAX_DIM)?;
+        let n_ctx_train = dim(m, &arch, "context_length", 1 << 31)?;
+        let per_layer = |key: &str, or: Option<&[usize]>| -> Result<Vec<usize>, Error> {
+            let key = format!("{arch}.{key}");
+            let Some(values) = m.u32_per(&key, n_layer)? else {
+                return or.map(<[usize]>::to_vec).ok_or_else(|| Error::MissingKey {
+                    key,
+                    expected: format!("a number, or one for each of {n_layer} blocks"),
+                });
+            };
+            let values: Vec<usize> = values.into_iter().map(|v| v as usize).collect();
+            match values.iter().find(|&&v| v > MAX_DIM) {
+                Some(v) => Err(bad(key, v, format!("at most {MAX_DIM}"))),
+                None => Ok(values),
+            }
+        };
+        let n_head = per_layer("attention.head_count", None)?;
+        let n_head_kv = per_layer("attention.head_count_kv", Some(&n_head))?;
+        for (il, (&h, &kv)) in n_head.iter().zip(&n_head_kv).enumerate() {
+            if h == 0 || (kv > 0 && h % kv != 0) {
+                return Err(bad(
+                    format!("{arch}.attention.head_count"),
+                    format!("{h} with {kv} key/value heads in block {il}"),
+                    "a positive multiple of attention.head_count_kv",
+                ));
+            }
+        }
+        let n_ff = per_layer("feed_forward_length", Some(&vec![0; n_layer]))?;
+        let even = n_embd / n_head.iter().copied().max().unwrap_or(1);
+        let head_dim_k = opt_dim(m, &arch, "attention.key_length")?.unwrap_or(even);
+        let head_dim_v = opt_dim(m, &arch, "attention.value_length")?.unwrap_or(even);
+        let n_rot = opt_dim(m, &arch, "rope.dimension_count")?.unwrap_or(head_dim_k);
+        if n_rot > head_dim_k || n_rot % 2 != 0 || head_dim_k == 0 || head_dim_v == 0 {
+            let key = format!("{arch}.rope.dimension_count");
+            return Err(bad(key, n_rot, format!("an even number up to the head's {head_dim_k}")));
+        }
+        let n_expert = count(m, &arch, "expert_count")?;
+        let n_expert_used = count(m, &arch, "expert_used_count")?;
+        if n_expert > MAX_EXPERTS || n_expert_used > n_expert || (n_expert > 0 && n_expert_used == 0)
+        {
+            return Err(bad(
+                format!("{arch}.expert_used_count"),
+                format!("{n_expert_used} of {n_expert}"),
+                format!("1 to expert_count, which is at most {MAX_EXPERTS}"),
+            ));
+        }
+        let n_vocab = gguf.tensor("token_embd.weight").map_or(0, |t| t.rows() as usize);
+        Ok(Hparams {
+            arch,
+            n_layer,
+            n_embd,
+            n_ctx_train,
+            n_vocab,
+            n_head,
+            n_head_kv,
+            n_ff,
+            head_dim_k,
+            head_dim_v,
+            n_rot,
+            n_expert,
+            n_expert_used,
+            gguf,
+        })
+    }
+
+    /// The file.
+    pub fn gguf(&self) -> &Arc<Gguf> {
+        &self.gguf
+    }
+
+    /// The full key of an architecture's word: `"rope.freq_base"` is `"llama.rope.freq_base"`.
+    pub fn key(&self, word: &str) -> String {
+        format!("{}.{word}", self.arch)
+    }
+
+    /// A float under the architecture's name; it must be finite.
+    ///
+    /// # Errors
+    /// Another type, or NaN or an infinity.
+    pub fn f32(&self, word: &str) -> Result<Option<f32>, Error> {
+        let key = self.key(word);
+        match self.gguf.metadata().f32(&key)? {
+            Some(v) if !v.is_finite() => Err(bad(key, v, "a finite number")),
+            v => Ok(v),
+        }
+    }
+
+    /// A float that must be above zero.
+    ///
+    /// # Errors
+    /// As [`Hparams::f32`], or a value of zero or less.
+    pub fn positive(&self, word: &str) -> Result<Option<f32>, Error> {
+        match self.f32(word)? {
+            Some(v) if v <= 0.0 => Err(bad(self.key(word), v, "a number above 0")),
+            v => Ok(v),
+        }
+    }
+
+    /// A count under the architecture's name.
+    ///
+    /// # Errors
+    /// Another type, or a value beyond [`MAX_DIM`].
+    pub fn usize(&self, word: &str) -> Result<Option<usize>, Error> {
+        opt_dim(self.gguf.metadata(), &self.arch, word)
+    }
+
+    /// A flag under the architecture's name.
+    ///
+    /// # Errors
+    /// Another type.
+    pub fn bool(&self, word: &str) -> Result<Option<bool>, Error> {
+        Ok(self.gguf.metadata().bool(&self.key(word))?)
+    }
+
+    /// A string under the architecture's name.
+    ///
+    /// # Errors
+    /// Another type.
+    pub fn str(&self, word: &str) -> Result<Option<&str>, Error> {
+        Ok(self.gguf.metadata().str(&self.key(word))?)
+    }
+
+    /// Maker of RMS norms with the file's epsilon.
+    ///
+    /// # Errors
+    /// When the epsilon is missing or not a finite number above or at zero.
+    pub fn rms(&self) -> Result<impl Fn(&'static str) -> Norm + Copy + use<>, Error> {
+        self.norm(NormKind::Rms, "attention.layer_norm_rms_epsilon")
+    }
+
+    /// Maker of layer norms with the file's epsilon.
+    ///
+    /// # Errors
+    /// As [`Hparams::rms`].
+    pub fn layer_norm(&self) -> Result<impl Fn(&'static str) -> Norm + Copy + use<>, Error> {
+        self.norm(NormKind::Layer, "attention.layer_norm_epsilon")
+    }
+
+    fn norm(
+        &self,
+        kind: NormKind,
+        word: &str,
+    ) -> Result<impl Fn(&'static str) -> Norm + Copy + use<>, Error> {
+        let eps = self.f32(word)?.ok_or_else(|| Error::MissingKey {
+            key: self.key(word),
+            expected: "the epsilon of the norms".into(),
+        })?;
+        if eps < 0.0 {
+            return Err(bad(self.key(word), eps, "0 or more"));
+        }
+        Ok(move |name| Norm { kind, eps, name })
+    }
+
+    /// Grouped-query attention of one block with the file's sizes and rotation.
+    ///
+    /// # Errors
+    /// As [`Hparams::rope`].
+    pub fn attn(&self, il: usize, pairing: Pairing) -> Result<Attn, Error> {
+        Ok(Attn {
+            n_head: self.n_head[il],
+            n_head_kv: self.n_head_kv[il],
+            head_dim_k: self.head_dim_k,
+            head_dim_v: self.head_dim_v,
+            window: Window::Full,
+            rope: Some(self.rope(pairing)?),
+            qk_norm: None,
+            qk_norm_eps: 0.0,
+            scale: self
+                .positive("attention.scale")?
+                .unwrap_or(1.0 / (self.head_dim_k as f32).sqrt()),
+            softcap: None,
+            sinks: false,
+        })
+    }
+
+    /// A gated feed-forward network of one block with the file's width.
+    pub fn gated(&self, il: usize, act: Act) -> Ffn {
+        Ffn { n_ff: self.n_ff[il], gated: true, act }
+    }
+
+    /// Width of one expert.
+    ///
+    /// # Errors
+    /// A value beyond [`MAX_DIM`].
+    pub fn n_ff_exp(&self, il: usize) -> Result<usize, Error> {
+        Ok(self.usize("expert_feed_forward_length")?.unwrap_or(self.n_ff[il]))
+    }
+
+    /// The rotation that the file describes.
+    ///
+    /// # Errors
+    /// A scaling kind that is not known, or numbers out of range.
+    pub fn rope(&self, pairing: Pairing) -> Result<Rope, Error> {
+        let base = self.positive("rope.freq_base")?.unwrap_or(crate::quirks::ROPE_BASE);
+        let kind = self.str("rope.scaling.type")?;
+        let factor = match self.positive("rope.scaling.factor")? {
+            Some(f) => f,
+            None => self.positive("rope.scale_linear")?.unwrap_or(1.0),
+        };
+        let n_ctx_orig =
+            self.usize("rope.scaling.original_context_length")?.unwrap_or(self.n_ctx_train);
+        let attn_factor = self.positive("rope.scaling.attn_factor")?.unwrap_or(1.0);
+        let scaling = match kind {
+            None if factor != 1.0 => RopeScaling::Linear { factor },
+            None | Some("none") => RopeScaling::Freqs,
+            Some("linear") => RopeScaling::Linear { factor },
+            Some("yarn") => RopeScaling::Yarn {
+                factor,
+                n_ctx_orig,
+                beta_fast: self.positive("rope.scaling.yarn_beta_fast")?.unwrap_or(32.0),
+                beta_slow: self.positive("rope.scaling.yarn_beta_slow")?.unwrap_or(1.0),
+                attn_factor: attn_factor
+                    * self.positive("rope.scaling.yarn_attn_factor")?.unwrap_or(1.0),
+            },
+            Some("longrope") => RopeScaling::Long { n_ctx_orig, attn_factor },
+            Some(other) => {
+                let key = self.key("rope.scaling.type");
+                return Err(bad(key, other, "none, linear, yarn or longrope"));
+            }
+        };
+        Ok(Rope { pairing, n_rot: self.n_rot, base, scaling })
+    }
+}
+
+fn opt_dim(m: &Metadata, arch: &str, word: &str) -> Result<Option<usize>, Error> {
+    let key = format!("{arch}.{word}");
+    match m.u64(&key)? {
+        Some(v) if v > MAX_DIM as u64 => Err(bad(key, v, format!("at most {MAX_DIM}"))),
+        v => Ok(v.map(|v| v as usize)),
+    }
+}
+
+fn count(m: &Metadata, arch: &str, word: &str) -> Result<usize, Error> {
+    Ok(opt_dim(m, arch, word)?.unwrap_or(0))
+}
+
+fn dim(m: &Metadata, arch: &str, word: &str, max: usize) -> Result<usize, Error> {
+    let key = format!("{arch}.{word}");
+    match m.u64(&key)? {
+        Some(v) if v == 0 || v > max as u64 => Err(bad(key, v, format!("1 to {max}"))),
+        Some(v) => Ok(v as usize),
+        None => Err(Error::MissingKey { key, expected: format!("a number from 1 to {max}") }),
+    }
+}

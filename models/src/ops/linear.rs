@@ -1,0 +1,320 @@
+//! Matrix products: preparing the rows that a kernel reads, and sharing out the rows of weights.
+
+use super::norm::Norm;
+use super::{Cx, Private, SELF_SERVICE_ROWS, SMALL_STEP, Widths};
+use crate::bind::Matrix;
+use crate::device::Buffer;
+use crate::error::Error;
+use crate::team::{Stop, Worker};
+use quant::{ActKind, Isa, Kernels, Out, Regime};
+use std::ops::Range;
+
+/// Most weight rows that a worker takes at a time.
+pub(crate) const MAX_CHUNK: usize = 256;
+/// Chunks of weight rows start at multiples of this.
+const GRAIN: usize = 16;
+
+/// A matrix of the file with the kernels that multiply it.
+pub(crate) struct Linear {
+    pub(crate) m: Matrix,
+    kernels: &'static Kernels,
+    row_bytes: usize,
+}
+
+/// Index of a kind of prepared row in pairs of buffers.
+fn slot(kind: ActKind) -> usize {
+    match kind {
+        ActKind::F32 => 0,
+        ActKind::Q8 => 1,
+    }
+}
+
+impl Linear {
+    /// Chooses kernels and makes room for the rows they read and write.
+    pub(crate) fn new(m: Matrix, isa: Isa, n_ubatch: usize, w: &mut Widths) -> Result<Self, Error> {
+        let kernels = quant::kernels(m.ty, isa)?;
+        let row_bytes = m.data.len() / (m.rows * m.n_expert);
+        let acts = &mut w.acts[slot(kernels.act())];
+        *acts = (*acts).max(kernels.act().bytes(m.cols));
+        w.cols = w.cols.max(m.cols);
+        w.panel = w.panel.max(kernels.panel_scratch(n_ubatch));
+        Ok(Linear { m, kernels, row_bytes })
+    }
+
+    /// Name of the kernel family, for people.
+    pub(crate) fn kernel_id(&self) -> &'static str {
+        self.kernels.id()
+    }
+
+    fn rows(&self, expert: usize, rows: &Range<usize>) -> &[u8] {
+        let first = expert * self.m.rows;
+        &self.m.data[(first + rows.start) * self.row_bytes..(first + rows.end) * self.row_bytes]
+    }
+
+    fn bias(&self, expert: usize, rows: &Range<usize>) -> Option<&[f32]> {
+        let first = expert * self.m.rows;
+        self.m.bias.as_ref().map(|b| &b[first + rows.start..first + rows.end])
+    }
+}
+
+/// Rows prepared for kernels, one buffer per kind; a row of kind i has `stride[i]` bytes.
+#[derive(Clone, Copy)]
+pub(crate) struct Acts<'a> {
+    bytes: [&'a [u8]; 2],
+    stride: [usize; 2],
+    regime: Regime,
+}
+
+impl<'a> Acts<'a> {
+    /// Prepared rows `range` alone.
+    pub(crate) fn part(&self, range: Range<usize>) -> Acts<'a> {
+        let cut = |i: usize| {
+            let s = self.stride[i];
+            if s == 0 { self.bytes[i] } else { &self.bytes[i][range.start * s..range.end * s] }
+        };
+        Acts { bytes: [cut(0), cut(1)], ..*self }
+    }
+
+    /// Copies prepared row `from` of these to row `to` of `dst`.
+    ///
+    /// # Safety
+    /// Nobody else touches that row of `dst`.
+    pub(crate) unsafe fn copy_row(&self, from: usize, dst: &[Buffer<u8>; 2], to: usize) {
+        for i in 0..2 {
+            let s = self.stride[i];
+            if s > 0 {
+                // SAFETY: the caller owns the row.
+                let row = unsafe { dst[i].part_mut(to * s..(to + 1) * s) };
+                row.copy_from_slice(&self.bytes[i][from * s..(from + 1) * s]);
+            }
+        }
+    }
+
+    /// The first `n` rows of `buffers`, laid out as these are.
+    ///
+    /// # Safety
+    /// Nobody writes the buffers while the result lives.
+    pub(crate) unsafe fn new(
+        regime: Regime,
+        stride: [usize; 2],
+        buffers: &'a [Buffer<u8>; 2],
+        n: usize,
+    ) -> Self {
+        // SAFETY: the caller keeps writers away.
+        let bytes = unsafe {
+            [buffers[0].part(0..n * stride[0]), buffers[1].part(0..n * stride[1])]
+        };
+        Acts { bytes, stride, regime }
+    }
+
+    pub(crate) fn strides(&self) -> [usize; 2] {
+        self.stride
+    }
+
+    pub(crate) fn regime(&self) -> Regime {
+        self.regime
+    }
+}
+
+/// Bytes of a prepared row of each kind that `users` read; 0 = nobody reads that kind.
+pub(crate) fn strides(users: &[&Linear]) -> [usize; 2] {
+    let mut stride = [0; 2];
+    for u in users {
+        stride[slot(u.kernels.act())] = u.kernels.act().bytes(u.m.cols);
+    }
+    stride
+}
+
+/// The driver that multiplies `n` rows of a step.
+fn regime(cx: &Cx<'_>, n: usize) -> Regime {
+    if n <= SMALL_STEP || cx.deterministic { Regime::Rows } else { Regime::Panel }
+}
+
+/// Writes row `row` prepared for all `users` to row `at` of `dst`.
+///
+/// # Safety
+/// Nobody else touches row `at` of `dst`.
+pub(crate) unsafe fn prepare_row(
+    row: &[f32],
+    users: &[&Linear],
+    (regime, stride): (Regime, [usize; 2]),
+    dst: &[Buffer<u8>; 2],
+    at: usize,
+) {
+    let mut done = [false; 2];
+    for u in users {
+        let i = slot(u.kernels.act());
+        if !std::mem::replace(&mut done[i], true) {
+            // SAFETY: the caller owns row `at`.
+            let bytes = unsafe { dst[i].part_mut(at * stride[i]..(at + 1) * stride[i]) };
+            u.kernels.prepare(row, bytes, regime);
+        }
+    }
+}
+
+/// Where rows come from.
+pub(crate) struct Source<'a> {
+    /// [rows, cols].
+    pub(crate) buffer: &'a Buffer<f32>,
+    pub(crate) cols: usize,
+    /// Applied before preparing.
+    pub(crate) norm: Option<&'a Norm>,
+    /// Rows to take, in this order; `None` = all rows of the micro-batch.
+    pub(crate) pick: Option<&'a [u32]>,
+    /// The layer that reads, for naming the first layer with values that are not finite.
+    pub(crate) layer: Option<usize>,
+}
+
+impl<'a> Source<'a> {
+    /// All rows of a buffer as they are.
+    pub(crate) fn plain(buffer: &'a Buffer<f32>, cols: usize) -> Self {
+        Source { buffer, cols, norm: None, pick: None, layer: None }
+    }
+}
+
+/// Normalises and prepares the source's rows for `users`. Ends in a barrier unless the step is so
+/// small that every worker prepares all rows for itself.
+pub(crate) fn prepare<'a>(
+    w: &Worker<'_>,
+    cx: &Cx<'a>,
+    src: &Source<'_>,
+    users: &[&Linear],
+) -> Result<Acts<'a>, Stop> {
+    let n = src.pick.map_or(cx.n_rows(), <[u32]>::len);
+    let (stride, regime) = (strides(users), regime(cx, n));
+    let private = &cx.bufs.private[w.index()];
+    let one = |c: usize, dst: &[Buffer<u8>; 2]| {
+        let r = src.pick.map_or(c, |p| p[c] as usize);
+        // SAFETY: the source is not written in this phase.
+        let x = unsafe { src.buffer.part(r * src.cols..(r + 1) * src.cols) };
+        if let Some(layer) = src.layer {
+            cx.watch(layer, x);
+        }
+        let x = match src.norm {
+            None => x,
+            Some(norm) => {
+                // SAFETY: the buffer belongs to this worker.
+                let row = unsafe { private.row.part_mut(0..src.cols) };
+                norm.apply(cx.vec, x, row);
+                row
+            }
+        };
+        // SAFETY: row `c` of `dst` was claimed by this worker or is private.
+        unsafe { prepare_row(x, users, (regime, stride), dst, c) };
+    };
+    if n <= SELF_SERVICE_ROWS {
+        (0..n).for_each(|c| one(c, &private.acts));
+        // SAFETY: the buffer belongs to this worker, which prepares nothing else before it is done.
+        return Ok(unsafe { Acts::new(regime, stride, &private.acts, n) });
+    }
+    while let Some(range) = w.claim(n, 8) {
+        range.for_each(|c| one(c, &cx.bufs.acts));
+    }
+    w.barrier()?;
+    // SAFETY: the next writer of the buffer is a later `prepare`, behind a barrier.
+    Ok(unsafe { Acts::new(regime, stride, &cx.bufs.acts, n) })
+}
+
+/// What becomes of products.
+#[derive(Clone, Copy)]
+pub(crate) enum Dest<'a> {
+    /// Stored: [columns, stride].
+    Set(&'a Buffer<f32>, usize),
+    /// Added.
+    Add(&'a Buffer<f32>, usize),
+}
+
+/// Weight rows a worker takes at a time, for `n` rows.
+pub(crate) fn chunk(w: &Worker<'_>, n: usize) -> usize {
+    // Several chunks a worker, so that a slow one does not hold up the phase.
+    (n / (4 * w.n_threads())).next_multiple_of(GRAIN).clamp(GRAIN, MAX_CHUNK)
+}
+
+/// y[c][r] = bias[r] + acts[c] . weights[r] for `rows` of one expert's matrix and all columns.
+///
+/// # Safety
+/// The caller owns rows 0..n_cols, columns 0..rows.len() of the matrix of `stride` at `y`.
+pub(crate) unsafe fn multiply(
+    cx: &Cx<'_>,
+    private: &Private,
+    linear: &Linear,
+    (expert, rows): (usize, &Range<usize>),
+    (acts, n_cols): (&Acts<'_>, usize),
+    y: *mut f32,
+    stride: usize,
+) {
+    let kernels = linear.kernels;
+    let data = linear.rows(expert, rows);
+    let cols = linear.m.cols;
+    let regime = acts.regime;
+    let acts = acts.bytes[slot(kernels.act())];
+    let one = kernels.act().bytes(cols);
+    if regime == Regime::Rows {
+        for first in (0..n_cols).step_by(SMALL_STEP) {
+            let n = SMALL_STEP.min(n_cols - first);
+            // SAFETY: inside the area that the caller owns.
+            let mut out = unsafe { Out::from_raw(y.add(first * stride), n, rows.len(), stride) };
+            let part = &acts[first * one..(first + n) * one];
+            kernels.rows(data, cols, rows.len(), part, n, &mut out);
+        }
+    } else {
+        // SAFETY: the area that the caller owns; the scratch belongs to this worker.
+        let mut out = unsafe { Out::from_raw(y, n_cols, rows.len(), stride) };
+        // SAFETY: as above.
+        let scratch = unsafe { private.panel.part_mut(0..private.panel.len()) };
+        kernels.panel(data, cols, rows.len(), &acts[..n_cols * one], n_cols, &mut out, scratch);
+    }
+    if let Some(bias) = linear.bias(expert, rows) {
+        for c in 0..n_cols {
+            // SAFETY: inside the area that the caller owns.
+            let y = unsafe { std::slice::from_raw_parts_mut(y.add(c * stride), rows.len()) };
+            cx.vec.add(y, bias);
+        }
+    }
+}
+
+/// Multiplies `n_cols` prepared rows with several matrices, as one phase without a barrier.
+pub(crate) fn project(
+    w: &Worker<'_>,
+    cx: &Cx<'_>,
+    acts: &Acts<'_>,
+    n_cols: usize,
+    jobs: &[(&Linear, Dest<'_>)],
+) {
+    let private = &cx.bufs.private[w.index()];
+    let total: usize = jobs.iter().map(|(l, _)| l.m.rows).sum();
+    let size = chunk(w, total);
+    let counts = jobs.iter().map(|(l, _)| l.m.rows.div_ceil(size));
+    while let Some(claim) = w.claim(counts.clone().sum(), 1) {
+        let mut at = claim.start;
+        let Some((i, _)) = counts.clone().enumerate().find(|&(_, n)| {
+            let here = at < n;
+            if !here {
+                at -= n;
+            }
+            here
+        }) else {
+            continue;
+        };
+        let (linear, dest) = &jobs[i];
+        let rows = at * size..linear.m.rows.min((at + 1) * size);
+        // SAFETY: each claim is a set of output columns of its own; the tile is private.
+        unsafe {
+            match *dest {
+                Dest::Set(buffer, stride) => {
+                    let y = buffer.as_mut_ptr().add(rows.start);
+                    multiply(cx, private, linear, (0, &rows), (acts, n_cols), y, stride);
+                }
+                Dest::Add(buffer, stride) => {
+                    let tile = private.tile.part_mut(0..n_cols * rows.len());
+                    let y = tile.as_mut_ptr();
+                    multiply(cx, private, linear, (0, &rows), (acts, n_cols), y, rows.len());
+                    for (c, y) in tile.chunks_exact(rows.len()).enumerate() {
+                        let x = c * stride;
+                        cx.vec.add(buffer.part_mut(x + rows.start..x + rows.end), y);
+                    }
+                }
+            }
+        }
+    }
+}

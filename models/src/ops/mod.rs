@@ -1,0 +1,195 @@
+//! One file per op. An op is a struct that `plan` builds from a spec and a file's tensors, with a
+//! `run` that every worker of the team executes: it takes its share of each phase and meets the
+//! others at the barriers. Results do not depend on who takes which share.
+
+pub(crate) mod attention;
+pub(crate) mod conv;
+pub(crate) mod ffn;
+pub(crate) mod linear;
+pub(crate) mod moe;
+pub(crate) mod norm;
+pub(crate) mod rope;
+
+use crate::device::Buffer;
+use crate::state::State;
+use crate::step::Batch;
+use quant::Vector;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// Steps of up to this many rows are prepared by every worker for itself: less work than a barrier.
+pub(crate) const SELF_SERVICE_ROWS: usize = 4;
+/// Most columns for which a row's result is bit-identical whatever stands beside it.
+pub(crate) const SMALL_STEP: usize = 16;
+
+/// What all ops of a running micro-batch see.
+pub(crate) struct Cx<'a> {
+    pub(crate) batch: &'a Batch,
+    pub(crate) bufs: &'a Buffers,
+    pub(crate) state: &'a State,
+    pub(crate) vec: Vector,
+    /// Use one order of addition for every size of step.
+    pub(crate) deterministic: bool,
+    /// Lowest layer whose input held NaN or an infinity.
+    pub(crate) bad_layer: &'a AtomicU32,
+}
+
+impl Cx<'_> {
+    pub(crate) fn n_rows(&self) -> usize {
+        self.batch.rows.len()
+    }
+
+    /// Notes that the input of `layer` is not finite, if so.
+    pub(crate) fn watch(&self, layer: usize, x: &[f32]) {
+        if self.vec.check_finite(x).is_some() {
+            self.bad_layer.fetch_min(layer as u32, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Widths in floats (or bytes) per row of the scratch buffers: the largest that any op asked for.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Widths {
+    pub(crate) n_embd: usize,
+    pub(crate) q: usize,
+    pub(crate) k: usize,
+    pub(crate) v: usize,
+    /// Attention and convolution results.
+    pub(crate) o: usize,
+    /// Hidden rows of feed-forward networks and fused projections.
+    pub(crate) h: usize,
+    /// Largest row that is prepared for a kernel.
+    pub(crate) cols: usize,
+    /// Bytes of a prepared row, plain and quantized.
+    pub(crate) acts: [usize; 2],
+    /// Largest n_rot, once per rope table.
+    pub(crate) rope: usize,
+    pub(crate) n_rope: usize,
+    pub(crate) n_expert: usize,
+    /// Experts used per row times rows of hidden state and output.
+    pub(crate) n_expert_used: usize,
+    pub(crate) expert_h: usize,
+    pub(crate) n_vocab: usize,
+    /// Floats of one worker's attention scratch.
+    pub(crate) attend: usize,
+    /// Bytes of one worker's panel scratch.
+    pub(crate) panel: usize,
+}
+
+/// Scratch memory of a context. Every buffer is [n_ubatch, width].
+pub(crate) struct Buffers {
+    /// The residual stream.
+    pub(crate) x: Buffer<f32>,
+    /// Sum of the branches of a stage.
+    pub(crate) z: Buffer<f32>,
+    /// Output of one branch before its norm.
+    pub(crate) y: Buffer<f32>,
+    pub(crate) q: Buffer<f32>,
+    pub(crate) k: Buffer<f32>,
+    pub(crate) v: Buffer<f32>,
+    pub(crate) o: Buffer<f32>,
+    pub(crate) h: Buffer<f32>,
+    /// Prepared rows, plain and quantized.
+    pub(crate) acts: [Buffer<u8>; 2],
+    /// cos and sin, [table, n_ubatch, rope].
+    pub(crate) rope: Buffer<f32>,
+    /// Router logits.
+    pub(crate) router: Buffer<f32>,
+    /// Prepared rows by expert.
+    pub(crate) expert_acts: [Buffer<u8>; 2],
+    pub(crate) expert_h: Buffer<f32>,
+    pub(crate) expert_y: Buffer<f32>,
+    /// [OUT_ROWS, n_vocab].
+    pub(crate) logits: Buffer<f32>,
+    pub(crate) private: Vec<Private>,
+    pub(crate) widths: Widths,
+    pub(crate) n_ubatch: usize,
+}
+
+/// Scratch of one worker.
+pub(crate) struct Private {
+    /// One normalised row.
+    pub(crate) row: Buffer<f32>,
+    /// Prepared rows of small steps.
+    pub(crate) acts: [Buffer<u8>; 2],
+    /// Results of a chunk before they are added somewhere.
+    pub(crate) tile: Buffer<f32>,
+    pub(crate) attend: Buffer<f32>,
+    pub(crate) panel: Buffer<u8>,
+    /// Expert of each (row, choice), then the (row, choice) of each slot in expert order.
+    pub(crate) routes: Buffer<u32>,
+    pub(crate) route_weights: Buffer<f32>,
+}
+
+/// Rows of logits computed at a time.
+pub(crate) const OUT_ROWS: usize = 16;
+
+impl Buffers {
+    /// Scratch for micro-batches of up to `n_ubatch` rows on `n_threads` workers.
+    pub(crate) fn new(widths: Widths, n_ubatch: usize, n_threads: usize) -> Buffers {
+        let w = &widths;
+        let n = n_ubatch;
+        let slots = n * w.n_expert_used;
+        let floats = |width: usize| Buffer::new(n * width);
+        let private = || Private {
+            row: Buffer::new(w.cols),
+            acts: w.acts.map(|bytes| Buffer::new(SELF_SERVICE_ROWS * bytes)),
+            tile: Buffer::new(n.max(OUT_ROWS) * linear::MAX_CHUNK),
+            attend: Buffer::new(w.attend),
+            panel: Buffer::new(w.panel),
+            routes: Buffer::new(3 * slots + 2 * w.n_expert + 1),
+            route_weights: Buffer::new(slots),
+        };
+        Buffers {
+            x: floats(w.n_embd),
+            z: floats(w.n_embd),
+            y: floats(w.n_embd),
+            q: floats(w.q),
+            k: floats(w.k),
+            v: floats(w.v),
+            o: floats(w.o),
+            h: floats(w.h),
+            acts: w.acts.map(|bytes| Buffer::new(n.max(OUT_ROWS) * bytes)),
+            rope: Buffer::new(n * w.rope * w.n_rope),
+            router: floats(w.n_expert),
+            expert_acts: w.acts.map(|bytes| Buffer::new(slots * bytes)),
+            expert_h: Buffer::new(slots * w.expert_h),
+            expert_y: Buffer::new(slots * if slots > 0 { w.n_embd } else { 0 }),
+            logits: Buffer::new(OUT_ROWS * w.n_vocab),
+            private: (0..n_threads).map(|_| private()).collect(),
+            n_ubatch,
+            widths,
+        }
+    }
+
+    /// cos and sin of row `r` in rope table `table`, for writing.
+    ///
+    /// # Safety
+    /// The embedding phase is running, and the caller has claimed the row.
+    #[expect(clippy::mut_from_ref, reason = "disjointness is the caller's contract")]
+    pub(crate) unsafe fn rope_row_mut(&self, table: usize, r: usize) -> &mut [f32] {
+        let at = (table * self.n_ubatch + r) * self.widths.rope;
+        // SAFETY: the caller owns the row.
+        unsafe { self.rope.part_mut(at..at + self.widths.rope) }
+    }
+
+    /// The first `n_rot` values (cos, then sin) of row `r` in rope table `table`.
+    pub(crate) fn rope_row(&self, table: usize, r: usize, n_rot: usize) -> &[f32] {
+        let at = (table * self.n_ubatch + r) * self.widths.rope;
+        // SAFETY: written in the embedding phase alone, which is over.
+        unsafe { self.rope.part(at..at + n_rot) }
+    }
+
+    /// Bytes that [`Buffers::new`] takes.
+    pub(crate) fn bytes(w: &Widths, n_ubatch: usize, n_threads: usize) -> u64 {
+        let slots = n_ubatch * w.n_expert_used;
+        let per_row = 3 * w.n_embd + w.q + w.k + w.v + w.o + w.h + w.rope * w.n_rope + w.n_expert;
+        let acts: usize = w.acts.iter().sum();
+        let shared = n_ubatch * (4 * per_row + acts)
+            + slots * (acts + 4 * (w.expert_h + w.n_embd))
+            + 4 * OUT_ROWS * w.n_vocab;
+        let private = 4 * (w.cols + n_ubatch.max(OUT_ROWS) * linear::MAX_CHUNK + w.attend)
+            + SELF_SERVICE_ROWS * acts
+            + w.panel;
+        (shared + n_threads * private) as u64
+    }
+}

@@ -1,0 +1,47 @@
+//! Every guess about files that lack a key, with its reason.
+
+use crate::error::Error;
+use crate::hparams::Hparams;
+use crate::spec::{Rope, RopeScaling};
+
+/// Rotary base where the file names none: the value of the first rotary models, which every
+/// converter leaves out as the default.
+pub const ROPE_BASE: f32 = 10_000.0;
+
+/// Gemma 3 files before the key `rope.freq_base_swa` left out the base of their windowed layers;
+/// all published ones use 10,000 there, and never stretch it.
+///
+/// # Errors
+/// As [`Hparams::positive`].
+pub fn local_rope(hp: &Hparams, global: &Rope) -> Result<Rope, Error> {
+    let base = hp.positive("rope.freq_base_swa")?.unwrap_or(ROPE_BASE);
+    Ok(Rope { base, scaling: RopeScaling::None, ..global.clone() })
+}
+
+/// Every n-th layer attends fully where the file has no `attention.sliding_window_pattern`: the
+/// published Gemma 3 (6) and gpt-oss (2) files carry the window's size alone.
+///
+/// # Errors
+/// Another type under the key, or an array shorter than the blocks.
+pub fn is_windowed(hp: &Hparams, il: usize, period: usize) -> Result<bool, Error> {
+    let key = hp.key("attention.sliding_window_pattern");
+    let m = hp.gguf().metadata();
+    if m.array(&key).is_ok_and(|a| a.is_some()) {
+        return Ok(m.bool_per(&key, hp.n_layer)?.is_some_and(|flags| flags[il]));
+    }
+    let period = hp.usize("attention.sliding_window_pattern")?.unwrap_or(period).max(1);
+    Ok((il + 1) % period != 0)
+}
+
+/// Gemma 3 scales scores by the query head's width, except the 62-layer form, which was trained
+/// with the width of an even split; no key says so.
+pub fn gemma3_scale(hp: &Hparams) -> f32 {
+    let width = if hp.n_layer == 62 { hp.n_embd / hp.n_head[0] } else { hp.head_dim_k };
+    1.0 / (width as f32).sqrt()
+}
+
+/// Tensors that old converters wrote and nothing reads: tables of rotary frequencies that follow
+/// from the base.
+pub fn is_ignorable_tensor(name: &str) -> bool {
+    name.ends_with(".attn_rot_embd.weight") || name == "rope_freqs.weight"
+}

@@ -1,0 +1,220 @@
+//! One page for one group of queries: scores, running softmax, weighted sum of values.
+
+use super::{PAGE, PageRef, QueryRow};
+use crate::vector::math;
+use pulp::Simd;
+
+/// Queries whose accumulators fit the registers at once: 6 queries by 4 vectors on 32 registers,
+/// 6 by 2 on 16.
+pub(super) const GROUP: usize = 6;
+
+/// A page ready for use.
+pub(super) struct PageJob<'a, V> {
+    pub page: &'a PageRef<'a>,
+    /// `[head_dim_k, PAGE]`.
+    pub keys: &'a [V],
+    /// `[PAGE, padded head_dim_v]`.
+    pub values: &'a [V],
+    pub softcap: Option<f32>,
+}
+
+/// The running result of a group's queries.
+pub(super) struct State<'a, V> {
+    /// `[n, padded head_dim_v]`: sum of e^(score - max) v.
+    pub sums: &'a mut [V],
+    /// `[n]`: largest score (or sink) so far, -inf before any.
+    pub max: &'a mut [f32],
+    /// `[n]`: sum of e^(score - max).
+    pub weight: &'a mut [f32],
+}
+
+/// The scores, then the weights, of a group.
+type Scores = [[f32; PAGE]; GROUP];
+
+impl<V: Copy> PageJob<'_, V> {
+    /// Adds the page to the state of up to [`GROUP`] queries, packed `[head_dim_k, n]` in `q`.
+    #[inline(always)]
+    pub(super) fn group<S: Simd<f32s = V>>(
+        &self,
+        simd: S,
+        q: &[f32],
+        rows: &[QueryRow],
+        state: State<'_, V>,
+    ) {
+        match rows.len() {
+            1 => self.group_of::<S, 1>(simd, q.as_chunks().0, rows, state),
+            2 => self.group_of::<S, 2>(simd, q.as_chunks().0, rows, state),
+            3 => self.group_of::<S, 3>(simd, q.as_chunks().0, rows, state),
+            4 => self.group_of::<S, 4>(simd, q.as_chunks().0, rows, state),
+            5 => self.group_of::<S, 5>(simd, q.as_chunks().0, rows, state),
+            _ => self.group_of::<S, GROUP>(simd, q.as_chunks().0, rows, state),
+        }
+    }
+
+    #[inline(always)]
+    fn group_of<S: Simd<f32s = V>, const R: usize>(
+        &self,
+        simd: S,
+        q: &[[f32; R]],
+        rows: &[QueryRow],
+        state: State<'_, V>,
+    ) {
+        let visible: [(usize, usize); R] = std::array::from_fn(|r| rows[r].visible(self.page));
+        let seen = visible.iter().filter(|(lo, hi)| lo < hi);
+        let lo = seen.clone().map(|v| v.0).min().unwrap_or(PAGE);
+        let hi = seen.map(|v| v.1).max().unwrap_or(0);
+        if lo >= hi {
+            return;
+        }
+        let mut scores: Scores = [[0.0; PAGE]; GROUP];
+        // Scores: blocks of 4 (or 2) vectors of positions, those that anyone sees.
+        let vectors = if S::REGISTER_COUNT >= 32 { 4 } else { 2 };
+        let first = lo / S::F32_LANES / vectors * vectors;
+        for at in (first..hi.div_ceil(S::F32_LANES)).step_by(vectors) {
+            match vectors {
+                4 => score::<S, R, 4>(simd, q, self.keys, at, &mut scores),
+                _ => score::<S, R, 2>(simd, q, self.keys, at, &mut scores),
+            }
+        }
+        let mut decay = [1.0; R];
+        for r in 0..R {
+            decay[r] = self.soften(
+                simd,
+                &rows[r],
+                visible[r],
+                &mut scores[r],
+                &mut state.max[r],
+                &mut state.weight[r],
+            );
+        }
+        let n = self.values.len() / PAGE;
+        let mut at = 0;
+        while at < n {
+            let (span, sums) = ((lo, hi), &mut *state.sums);
+            at += match n - at {
+                4.. if vectors == 4 => {
+                    weigh::<S, R, 4>(simd, &scores, &decay, self.values, at, span, sums)
+                }
+                2.. => weigh::<S, R, 2>(simd, &scores, &decay, self.values, at, span, sums),
+                _ => weigh::<S, R, 1>(simd, &scores, &decay, self.values, at, span, sums),
+            };
+        }
+    }
+
+    /// Turns one query's scores into weights e^(score - max), zero where nothing is visible, and
+    /// updates its maximum and total. Returns the factor for what was summed before.
+    #[inline(always)]
+    fn soften<S: Simd<f32s = V>>(
+        &self,
+        simd: S,
+        row: &QueryRow,
+        (lo, hi): (usize, usize),
+        scores: &mut [f32; PAGE],
+        max: &mut f32,
+        weight: &mut f32,
+    ) -> f32 {
+        if lo >= hi {
+            scores.fill(0.0);
+            return 1.0;
+        }
+        if let Some(cap) = self.softcap {
+            let cap = simd.splat_f32s(cap);
+            for s in S::as_mut_simd_f32s(scores).0 {
+                *s = simd.mul_f32s(cap, math::tanh(simd, simd.div_f32s(*s, cap)));
+            }
+        }
+        if row.alibi_slope != 0.0 {
+            for (i, s) in scores.iter_mut().enumerate() {
+                let distance = (self.page.first_pos + i).abs_diff(row.pos);
+                *s -= row.alibi_slope * distance as f32;
+            }
+        }
+        scores[..lo].fill(f32::NEG_INFINITY);
+        scores[hi..].fill(f32::NEG_INFINITY);
+        let vectors = S::as_mut_simd_f32s(scores).0;
+        let mut top = vectors[0];
+        for v in &vectors[1..] {
+            top = simd.max_f32s(*v, top);
+        }
+        let top = simd.reduce_max_f32s(top).max(*max);
+        if top == f32::NEG_INFINITY {
+            // Every score is -inf, or NaN hiding behind it: the latter must stay visible.
+            let poisoned = scores[lo..hi].iter().any(|s| s.is_nan());
+            scores.fill(if poisoned { f32::NAN } else { 0.0 });
+            if poisoned {
+                *weight = f32::NAN;
+            }
+            return 1.0;
+        }
+        // e^0 is exactly 1, so the short cut gives the same bits.
+        let decay = if top == *max { 1.0 } else { math::exp(pulp::Scalar::new(), *max - top) };
+        let shift = simd.splat_f32s(top);
+        let mut total = simd.splat_f32s(0.0);
+        for v in vectors {
+            *v = math::exp(simd, simd.sub_f32s(*v, shift));
+            total = simd.add_f32s(total, *v);
+        }
+        *max = top;
+        *weight = *weight * decay + simd.reduce_sum_f32s(total);
+        decay
+    }
+}
+
+/// scores[r][position] = q[r] . key for `V` vectors of positions from vector `at` on.
+#[inline(always)]
+fn score<S: Simd, const R: usize, const V: usize>(
+    simd: S,
+    q: &[[f32; R]],
+    keys: &[S::f32s],
+    at: usize,
+    scores: &mut Scores,
+) {
+    let mut acc = [[simd.splat_f32s(0.0); V]; R];
+    for (q, keys) in q.iter().zip(keys.chunks_exact(PAGE / S::F32_LANES)) {
+        let keys: &[S::f32s] = &keys[at..at + V];
+        for r in 0..R {
+            let q = simd.splat_f32s(q[r]);
+            for j in 0..V {
+                acc[r][j] = simd.mul_add_e_f32s(q, keys[j], acc[r][j]);
+            }
+        }
+    }
+    for r in 0..R {
+        S::as_mut_simd_f32s(&mut scores[r]).0[at..at + V].copy_from_slice(&acc[r]);
+    }
+}
+
+/// sums[r] = decay[r] sums[r] + weights[r][position] value, over the positions of `span` and the
+/// `V` vectors of columns from vector `at` on. Returns V.
+#[inline(always)]
+fn weigh<S: Simd, const R: usize, const V: usize>(
+    simd: S,
+    weights: &Scores,
+    decay: &[f32; R],
+    values: &[S::f32s],
+    at: usize,
+    span: (usize, usize),
+    sums: &mut [S::f32s],
+) -> usize {
+    let n = values.len() / PAGE;
+    let mut acc = [[simd.splat_f32s(0.0); V]; R];
+    for r in 0..R {
+        let decay = simd.splat_f32s(decay[r]);
+        for j in 0..V {
+            acc[r][j] = simd.mul_f32s(decay, sums[r * n + at + j]);
+        }
+    }
+    for position in span.0..span.1.min(PAGE) {
+        let values: &[S::f32s] = &values[position * n + at..][..V];
+        for r in 0..R {
+            let weight = simd.splat_f32s(weights[r][position]);
+            for j in 0..V {
+                acc[r][j] = simd.mul_add_e_f32s(weight, values[j], acc[r][j]);
+            }
+        }
+    }
+    for r in 0..R {
+        sums[r * n + at..][..V].copy_from_slice(&acc[r]);
+    }
+    V
+}

@@ -1,0 +1,341 @@
+//! The AVX2 row (with FMA and F16C): 8 lanes; the integer dot product is `vpmaddubsw` (unsigned
+//! times signed bytes, pairs added in 16 bits with saturation) followed by `vpmaddwd` with ones.
+//!
+//! Saturation is never reached: unsigned codes up to 127 give at most 2 * 127 * 127 = 32,258.
+//! Types whose codes need all eight bits (offset 128) are made signed again, and multiplied as
+//! magnitude times sign-adjusted activation: at most 2 * 128 * 127 = 32,512.
+#![allow(unsafe_op_in_unsafe_fn, reason = "the contract of `Simd` covers every body")]
+
+use std::arch::x86_64::*;
+
+use super::Simd;
+
+/// Token of the row.
+#[derive(Clone, Copy)]
+pub(crate) struct Avx2;
+
+super::entries!(Avx2, "avx2,fma,f16c");
+
+/// Sum of eight lanes in a fixed order.
+#[inline(always)]
+pub(crate) unsafe fn sum8(x: __m256) -> f32 {
+    let s = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps::<1>(x));
+    let s = _mm_add_ps(s, _mm_movehl_ps(s, s));
+    _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)))
+}
+
+/// The value of one float16.
+#[inline(always)]
+pub(crate) unsafe fn half(bits: u16) -> f32 {
+    _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(i32::from(bits))))
+}
+
+/// Eight float16, `stride` bytes apart.
+#[inline(always)]
+pub(crate) unsafe fn halves(p: *const u8, stride: usize, out: *mut f32) {
+    let at = |b: usize| p.add(b * stride).cast::<i16>().read_unaligned();
+    let h = _mm_setr_epi16(at(0), at(1), at(2), at(3), at(4), at(5), at(6), at(7));
+    _mm256_storeu_ps(out, _mm256_cvtph_ps(h));
+}
+
+/// Eight pairs of float16, `stride` bytes apart.
+#[inline(always)]
+pub(crate) unsafe fn half_pairs(p: *const u8, stride: usize, d: *mut f32, m: *mut f32) {
+    let at = |b: usize| p.add(b * stride).cast::<i32>().read_unaligned();
+    let lo = _mm_setr_epi32(at(0), at(1), at(2), at(3));
+    let hi = _mm_setr_epi32(at(4), at(5), at(6), at(7));
+    // firsts into the lower, seconds into the upper eight bytes
+    let split = _mm_setr_epi8(0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15);
+    let (lo, hi) = (_mm_shuffle_epi8(lo, split), _mm_shuffle_epi8(hi, split));
+    _mm256_storeu_ps(d, _mm256_cvtph_ps(_mm_unpacklo_epi64(lo, hi)));
+    _mm256_storeu_ps(m, _mm256_cvtph_ps(_mm_unpackhi_epi64(lo, hi)));
+}
+
+/// Whether codes up to `max` can go through `vpmaddubsw` as they are.
+const fn fits(max: u8) -> bool {
+    max <= 127
+}
+
+#[inline(always)]
+unsafe fn widen(pairs: __m256i) -> __m256i {
+    _mm256_madd_epi16(pairs, _mm256_set1_epi16(1))
+}
+
+/// Pair sums of `(u - offset) * x`, offset 128, by magnitude and sign.
+#[inline(always)]
+unsafe fn pairs_signed(w: __m256i, x: __m256i) -> __m256i {
+    _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w))
+}
+
+/// How many pair sums of codes up to `max` may be added in 16 bits.
+const fn batch(max: u8) -> usize {
+    32767 / (2 * 127 * max as usize)
+}
+
+impl Simd for Avx2 {
+    const LANES: usize = 8;
+    const PANEL: usize = 1;
+    const TILE: (usize, usize, usize) = (2, 1, 4);
+    const PANEL_COLS: usize = 4;
+    type F = __m256;
+    type Q = __m256i;
+    type I = __m256i;
+
+    #[inline(always)]
+    unsafe fn zero() -> __m256 {
+        _mm256_setzero_ps()
+    }
+    #[inline(always)]
+    unsafe fn splat(x: f32) -> __m256 {
+        _mm256_set1_ps(x)
+    }
+    #[inline(always)]
+    unsafe fn load(p: *const f32) -> __m256 {
+        _mm256_loadu_ps(p)
+    }
+    #[inline(always)]
+    unsafe fn store(p: *mut f32, x: __m256) {
+        _mm256_storeu_ps(p, x);
+    }
+    #[inline(always)]
+    unsafe fn mul(a: __m256, b: __m256) -> __m256 {
+        _mm256_mul_ps(a, b)
+    }
+    #[inline(always)]
+    unsafe fn add(a: __m256, b: __m256) -> __m256 {
+        _mm256_add_ps(a, b)
+    }
+    #[inline(always)]
+    unsafe fn fma(a: __m256, b: __m256, c: __m256) -> __m256 {
+        _mm256_fmadd_ps(a, b, c)
+    }
+    #[inline(always)]
+    unsafe fn sum(x: __m256) -> f32 {
+        sum8(x)
+    }
+    #[inline(always)]
+    unsafe fn half(bits: u16) -> f32 {
+        half(bits)
+    }
+    #[inline(always)]
+    unsafe fn halves(p: *const u8, stride: usize, out: *mut f32) {
+        halves(p, stride, out);
+    }
+    #[inline(always)]
+    unsafe fn half_pairs(p: *const u8, stride: usize, d: *mut f32, m: *mut f32) {
+        half_pairs(p, stride, d, m);
+    }
+    #[inline(always)]
+    unsafe fn load_f16(p: *const u8) -> __m256 {
+        _mm256_cvtph_ps(_mm_loadu_si128(p.cast()))
+    }
+    #[inline(always)]
+    unsafe fn load_bf16(p: *const u8) -> __m256 {
+        let wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(p.cast()));
+        _mm256_castsi256_ps(_mm256_slli_epi32::<16>(wide))
+    }
+    #[inline(always)]
+    unsafe fn prefetch(p: *const u8) {
+        _mm_prefetch::<_MM_HINT_T0>(p.cast());
+    }
+
+    #[inline(always)]
+    unsafe fn load_q(p: *const u8) -> __m256i {
+        _mm256_loadu_si256(p.cast())
+    }
+    #[inline(always)]
+    unsafe fn store_q(p: *mut u8, q: __m256i) {
+        _mm256_storeu_si256(p.cast(), q);
+    }
+    #[inline(always)]
+    unsafe fn splat_q(p: *const u8) -> __m256i {
+        _mm256_set1_epi32(p.cast::<i32>().read_unaligned())
+    }
+    #[inline(always)]
+    unsafe fn or(a: __m256i, b: __m256i) -> __m256i {
+        _mm256_or_si256(a, b)
+    }
+    #[inline(always)]
+    unsafe fn shl<const N: u32>(a: __m256i) -> __m256i {
+        // the intrinsic's count is an i32 constant, which a u32 parameter cannot become
+        _mm256_sll_epi32(a, _mm_cvtsi32_si128(N as i32))
+    }
+    #[inline(always)]
+    unsafe fn flip(a: __m256i) -> __m256i {
+        _mm256_xor_si256(a, _mm256_set1_epi8(-128))
+    }
+    #[inline(always)]
+    unsafe fn lookup(table: &'static [u8; 16], index: __m256i) -> __m256i {
+        let table = _mm256_broadcastsi128_si256(_mm_loadu_si128(table.as_ptr().cast()));
+        _mm256_shuffle_epi8(table, index)
+    }
+    #[inline(always)]
+    unsafe fn bias(x: __m256i, offset: u8) -> __m256i {
+        if offset == 0 || offset == 128 {
+            return _mm256_setzero_si256();
+        }
+        widen(_mm256_maddubs_epi16(_mm256_set1_epi8(offset as i8), x))
+    }
+    #[inline(always)]
+    unsafe fn dot(u: __m256i, x: __m256i, bias: __m256i, max: u8, offset: u8) -> __m256 {
+        let n = if !fits(max) {
+            widen(pairs_signed(Self::flip(u), x))
+        } else if offset == 0 {
+            widen(_mm256_maddubs_epi16(u, x))
+        } else {
+            _mm256_sub_epi32(widen(_mm256_maddubs_epi16(u, x)), bias)
+        };
+        _mm256_cvtepi32_ps(n)
+    }
+
+    #[inline(always)]
+    unsafe fn spread(d: *const f32, v: usize, group: usize) -> __m256 {
+        if group == 32 {
+            return _mm256_broadcast_ss(&*d.add(v));
+        }
+        let lo = _mm256_broadcast_ss(&*d.add(2 * v));
+        let hi = _mm256_broadcast_ss(&*d.add(2 * v + 1));
+        _mm256_blend_ps::<0xf0>(lo, hi)
+    }
+    #[inline(always)]
+    unsafe fn mins(acc: __m256, m: *const f32, sums: *const f32, group: usize) -> __m256 {
+        let (lo, hi) = if group == 32 {
+            let m = _mm256_loadu_ps(m);
+            let lo = _mm256_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3);
+            let hi = _mm256_setr_epi32(4, 4, 5, 5, 6, 6, 7, 7);
+            (_mm256_permutevar8x32_ps(m, lo), _mm256_permutevar8x32_ps(m, hi))
+        } else {
+            (_mm256_loadu_ps(m), _mm256_loadu_ps(m.add(8)))
+        };
+        let acc = _mm256_fmadd_ps(lo, _mm256_loadu_ps(sums), acc);
+        _mm256_fmadd_ps(hi, _mm256_loadu_ps(sums.add(8)), acc)
+    }
+
+    #[inline(always)]
+    unsafe fn transpose(src: *const u8, dst: *mut u8, stride: usize) {
+        let mut r = [_mm256_setzero_si256(); 8];
+        for (i, r) in r.iter_mut().enumerate() {
+            *r = _mm256_loadu_si256(src.add(32 * i).cast());
+        }
+        let mut t = r;
+        for i in 0..4 {
+            t[2 * i] = _mm256_unpacklo_epi32(r[2 * i], r[2 * i + 1]);
+            t[2 * i + 1] = _mm256_unpackhi_epi32(r[2 * i], r[2 * i + 1]);
+        }
+        for i in 0..2 {
+            r[4 * i] = _mm256_unpacklo_epi64(t[4 * i], t[4 * i + 2]);
+            r[4 * i + 1] = _mm256_unpackhi_epi64(t[4 * i], t[4 * i + 2]);
+            r[4 * i + 2] = _mm256_unpacklo_epi64(t[4 * i + 1], t[4 * i + 3]);
+            r[4 * i + 3] = _mm256_unpackhi_epi64(t[4 * i + 1], t[4 * i + 3]);
+        }
+        for j in 0..4 {
+            let lo = _mm256_permute2x128_si256::<0x20>(r[j], r[4 + j]);
+            let hi = _mm256_permute2x128_si256::<0x31>(r[j], r[4 + j]);
+            _mm256_storeu_si256(dst.add(j * stride).cast(), lo);
+            _mm256_storeu_si256(dst.add((4 + j) * stride).cast(), hi);
+        }
+    }
+    #[inline(always)]
+    unsafe fn panel<const V: usize, const C: usize>(
+        w: *const u8,
+        stride: usize,
+        x: &[*const u8; C],
+        quads: usize,
+        nsum: &[i32; C],
+        max: u8,
+        offset: u8,
+    ) -> [[__m256; C]; V] {
+        let signed = !fits(max);
+        // signed magnitudes reach 128: one pair sum fills the 16 bits
+        let run = if signed { 1 } else { batch(max).min(quads) };
+        let mut acc = [[_mm256_setzero_si256(); C]; V];
+        if offset > 0 && !signed {
+            for c in 0..C {
+                let start = _mm256_set1_epi32(nsum[c].wrapping_mul(i32::from(offset)));
+                for acc in &mut acc {
+                    acc[c] = start;
+                }
+            }
+        }
+        let mut j = 0;
+        while j < quads {
+            let mut short = [[_mm256_setzero_si256(); C]; V];
+            let end = (j + run).min(quads);
+            while j < end {
+                for v in 0..V {
+                    let u = _mm256_loadu_si256(w.add(j * stride + 32 * v).cast());
+                    for c in 0..C {
+                        let x = Self::splat_q(x[c].add(4 * j));
+                        let pairs = if signed {
+                            pairs_signed(Self::flip(u), x)
+                        } else {
+                            _mm256_maddubs_epi16(u, x)
+                        };
+                        short[v][c] = _mm256_add_epi16(short[v][c], pairs);
+                    }
+                }
+                j += 1;
+            }
+            for v in 0..V {
+                for c in 0..C {
+                    acc[v][c] = _mm256_add_epi32(acc[v][c], widen(short[v][c]));
+                }
+            }
+        }
+        let mut out = [[_mm256_setzero_ps(); C]; V];
+        for v in 0..V {
+            for c in 0..C {
+                out[v][c] = _mm256_cvtepi32_ps(acc[v][c]);
+            }
+        }
+        out
+    }
+
+    #[inline(always)]
+    unsafe fn nibbles(p: *const u8, stride: usize, v: usize) -> __m256i {
+        let q = _mm256_broadcastsi128_si256(_mm_loadu_si128(p.add(v * stride).cast()));
+        let q = _mm256_srlv_epi32(q, _mm256_setr_epi32(0, 0, 0, 0, 4, 4, 4, 4));
+        _mm256_and_si256(q, _mm256_set1_epi8(15))
+    }
+    #[inline(always)]
+    unsafe fn fifth_bits(p: *const u8, stride: usize, v: usize) -> __m256i {
+        // byte j of the register gets byte j / 8 of the word, then keeps its own bit
+        let word = _mm256_set1_epi32(p.add(v * stride).cast::<i32>().read_unaligned());
+        let index = _mm256_setr_epi64x(
+            0,
+            0x0101_0101_0101_0101,
+            0x0202_0202_0202_0202,
+            0x0303_0303_0303_0303,
+        );
+        let bit = _mm256_set1_epi64x(0x8040_2010_0804_0201_u64 as i64);
+        let set = _mm256_and_si256(_mm256_shuffle_epi8(word, index), bit);
+        _mm256_and_si256(_mm256_cmpeq_epi8(set, bit), _mm256_set1_epi8(16))
+    }
+    #[inline(always)]
+    unsafe fn bytes(p: *const u8, stride: usize, v: usize) -> __m256i {
+        _mm256_loadu_si256(p.add(v * stride).cast())
+    }
+    #[inline(always)]
+    unsafe fn nibbles_32(p: *const u8, v: usize) -> __m256i {
+        let q = _mm256_loadu_si256(p.add(v / 2 * 32).cast());
+        let q = if v % 2 == 0 { q } else { _mm256_srli_epi16::<4>(q) };
+        _mm256_and_si256(q, _mm256_set1_epi8(15))
+    }
+    #[inline(always)]
+    unsafe fn nibbles_64(p: *const u8, v: usize) -> __m256i {
+        let q = _mm256_loadu_si256(p.add(v / 4 * 64 + v % 2 * 32).cast());
+        let q = if v % 4 < 2 { q } else { _mm256_srli_epi16::<4>(q) };
+        _mm256_and_si256(q, _mm256_set1_epi8(15))
+    }
+    #[inline(always)]
+    unsafe fn two_bits(p: *const u8, v: usize) -> __m256i {
+        let q = _mm256_loadu_si256(p.add(v / 4 * 32).cast());
+        let q = _mm256_srl_epi16(q, _mm_cvtsi32_si128((v % 4 * 2) as i32));
+        _mm256_and_si256(q, _mm256_set1_epi8(3))
+    }
+    #[inline(always)]
+    unsafe fn one_bit(p: *const u8, v: usize) -> __m256i {
+        let q = _mm256_srl_epi16(_mm256_loadu_si256(p.cast()), _mm_cvtsi32_si128(v as i32));
+        _mm256_and_si256(q, _mm256_set1_epi8(1))
+    }
+}

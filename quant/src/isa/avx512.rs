@@ -1,0 +1,290 @@
+//! The AVX-512 row (F, BW, VL, DQ, VNNI): 16 lanes, `vpdpbusd`.
+//!
+//! Vector `v` of a span covers 64 values, so two groups of 32. Storage patterns put both in one
+//! register by a broadcast load and a variable shift (`vpsrlvd` by 0 in one half, more in the
+//! other), which costs two operations and keeps the values in their natural order.
+#![allow(unsafe_op_in_unsafe_fn, reason = "the contract of `Simd` covers every body")]
+
+use std::arch::x86_64::*;
+
+use super::Simd;
+
+/// Token of the row.
+#[derive(Clone, Copy)]
+pub(crate) struct Avx512;
+
+super::entries!(Avx512, "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c");
+
+/// Both halves of the register: 32 bytes at `p`.
+#[inline(always)]
+unsafe fn twice(p: *const u8) -> __m512i {
+    _mm512_broadcast_i64x4(_mm256_loadu_si256(p.cast()))
+}
+
+/// Shift counts: `lo` for the lower eight dwords, `hi` for the upper.
+#[inline(always)]
+unsafe fn counts(lo: usize, hi: usize) -> __m512i {
+    let (a, b) = (lo as i32, hi as i32);
+    _mm512_setr_epi32(a, a, a, a, a, a, a, a, b, b, b, b, b, b, b, b)
+}
+
+#[inline(always)]
+unsafe fn transpose16(r: &mut [__m512i; 16]) {
+    let mut t = [_mm512_setzero_si512(); 16];
+    for i in 0..8 {
+        t[2 * i] = _mm512_unpacklo_epi32(r[2 * i], r[2 * i + 1]);
+        t[2 * i + 1] = _mm512_unpackhi_epi32(r[2 * i], r[2 * i + 1]);
+    }
+    // now r[4 i + j] holds dword j of rows 4i..4i+4 in each 128-bit part
+    for i in 0..4 {
+        r[4 * i] = _mm512_unpacklo_epi64(t[4 * i], t[4 * i + 2]);
+        r[4 * i + 1] = _mm512_unpackhi_epi64(t[4 * i], t[4 * i + 2]);
+        r[4 * i + 2] = _mm512_unpacklo_epi64(t[4 * i + 1], t[4 * i + 3]);
+        r[4 * i + 3] = _mm512_unpackhi_epi64(t[4 * i + 1], t[4 * i + 3]);
+    }
+    // a 4x4 transpose of the 128-bit parts
+    for j in 0..4 {
+        let a = _mm512_shuffle_i32x4::<0x44>(r[j], r[4 + j]);
+        let b = _mm512_shuffle_i32x4::<0xee>(r[j], r[4 + j]);
+        let c = _mm512_shuffle_i32x4::<0x44>(r[8 + j], r[12 + j]);
+        let d = _mm512_shuffle_i32x4::<0xee>(r[8 + j], r[12 + j]);
+        t[j] = _mm512_shuffle_i32x4::<0x88>(a, c);
+        t[4 + j] = _mm512_shuffle_i32x4::<0xdd>(a, c);
+        t[8 + j] = _mm512_shuffle_i32x4::<0x88>(b, d);
+        t[12 + j] = _mm512_shuffle_i32x4::<0xdd>(b, d);
+    }
+    *r = t;
+}
+
+impl Simd for Avx512 {
+    const LANES: usize = 16;
+    const PANEL: usize = 2;
+    const TILE: (usize, usize, usize) = (4, 2, 4);
+    const PANEL_COLS: usize = 6;
+    type F = __m512;
+    type Q = __m512i;
+    type I = __m512i;
+
+    #[inline(always)]
+    unsafe fn zero() -> __m512 {
+        _mm512_setzero_ps()
+    }
+    #[inline(always)]
+    unsafe fn splat(x: f32) -> __m512 {
+        _mm512_set1_ps(x)
+    }
+    #[inline(always)]
+    unsafe fn load(p: *const f32) -> __m512 {
+        _mm512_loadu_ps(p)
+    }
+    #[inline(always)]
+    unsafe fn store(p: *mut f32, x: __m512) {
+        _mm512_storeu_ps(p, x);
+    }
+    #[inline(always)]
+    unsafe fn mul(a: __m512, b: __m512) -> __m512 {
+        _mm512_mul_ps(a, b)
+    }
+    #[inline(always)]
+    unsafe fn add(a: __m512, b: __m512) -> __m512 {
+        _mm512_add_ps(a, b)
+    }
+    #[inline(always)]
+    unsafe fn fma(a: __m512, b: __m512, c: __m512) -> __m512 {
+        _mm512_fmadd_ps(a, b, c)
+    }
+    #[inline(always)]
+    unsafe fn sum(x: __m512) -> f32 {
+        let hi = _mm512_extractf32x8_ps::<1>(x);
+        super::avx2::sum8(_mm256_add_ps(_mm512_castps512_ps256(x), hi))
+    }
+    #[inline(always)]
+    unsafe fn half(bits: u16) -> f32 {
+        super::avx2::half(bits)
+    }
+    #[inline(always)]
+    unsafe fn halves(p: *const u8, stride: usize, out: *mut f32) {
+        super::avx2::halves(p, stride, out);
+    }
+    #[inline(always)]
+    unsafe fn half_pairs(p: *const u8, stride: usize, d: *mut f32, m: *mut f32) {
+        super::avx2::half_pairs(p, stride, d, m);
+    }
+    #[inline(always)]
+    unsafe fn load_f16(p: *const u8) -> __m512 {
+        _mm512_cvtph_ps(_mm256_loadu_si256(p.cast()))
+    }
+    #[inline(always)]
+    unsafe fn load_bf16(p: *const u8) -> __m512 {
+        let wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(p.cast()));
+        _mm512_castsi512_ps(_mm512_slli_epi32::<16>(wide))
+    }
+    #[inline(always)]
+    unsafe fn prefetch(p: *const u8) {
+        _mm_prefetch::<_MM_HINT_T0>(p.cast());
+    }
+
+    #[inline(always)]
+    unsafe fn load_q(p: *const u8) -> __m512i {
+        _mm512_loadu_si512(p.cast())
+    }
+    #[inline(always)]
+    unsafe fn store_q(p: *mut u8, q: __m512i) {
+        _mm512_storeu_si512(p.cast(), q);
+    }
+    #[inline(always)]
+    unsafe fn splat_q(p: *const u8) -> __m512i {
+        _mm512_set1_epi32(p.cast::<i32>().read_unaligned())
+    }
+    #[inline(always)]
+    unsafe fn or(a: __m512i, b: __m512i) -> __m512i {
+        _mm512_or_si512(a, b)
+    }
+    #[inline(always)]
+    unsafe fn shl<const N: u32>(a: __m512i) -> __m512i {
+        _mm512_slli_epi32::<N>(a)
+    }
+    #[inline(always)]
+    unsafe fn flip(a: __m512i) -> __m512i {
+        _mm512_xor_si512(a, _mm512_set1_epi8(-128))
+    }
+    #[inline(always)]
+    unsafe fn lookup(table: &'static [u8; 16], index: __m512i) -> __m512i {
+        let table = _mm512_broadcast_i32x4(_mm_loadu_si128(table.as_ptr().cast()));
+        _mm512_shuffle_epi8(table, index)
+    }
+    #[inline(always)]
+    unsafe fn bias(x: __m512i, offset: u8) -> __m512i {
+        let zero = _mm512_setzero_si512();
+        if offset == 0 {
+            return zero;
+        }
+        let sum = _mm512_dpbusd_epi32(zero, _mm512_set1_epi8(offset as i8), x);
+        _mm512_sub_epi32(zero, sum)
+    }
+    #[inline(always)]
+    unsafe fn dot(u: __m512i, x: __m512i, bias: __m512i, _: u8, _: u8) -> __m512 {
+        _mm512_cvtepi32_ps(_mm512_dpbusd_epi32(bias, u, x))
+    }
+
+    #[inline(always)]
+    unsafe fn spread(d: *const f32, v: usize, group: usize) -> __m512 {
+        if group == 32 {
+            let pair =
+                _mm512_castpd_ps(_mm512_set1_pd(d.add(2 * v).cast::<f64>().read_unaligned()));
+            let index = _mm512_setr_epi32(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1);
+            _mm512_permutexvar_ps(index, pair)
+        } else {
+            let four = _mm512_broadcast_f32x4(_mm_loadu_ps(d.add(4 * v)));
+            let index = _mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3);
+            _mm512_permutexvar_ps(index, four)
+        }
+    }
+    #[inline(always)]
+    unsafe fn mins(acc: __m512, m: *const f32, sums: *const f32, group: usize) -> __m512 {
+        let m = if group == 32 {
+            let index = _mm512_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7);
+            _mm512_permutexvar_ps(index, _mm512_castps256_ps512(_mm256_loadu_ps(m)))
+        } else {
+            _mm512_loadu_ps(m)
+        };
+        _mm512_fmadd_ps(m, _mm512_loadu_ps(sums), acc)
+    }
+
+    #[inline(always)]
+    unsafe fn transpose(src: *const u8, dst: *mut u8, stride: usize) {
+        let mut r = [_mm512_setzero_si512(); 16];
+        for (i, r) in r.iter_mut().enumerate() {
+            *r = _mm512_loadu_si512(src.add(64 * i).cast());
+        }
+        transpose16(&mut r);
+        for (i, r) in r.iter().enumerate() {
+            _mm512_storeu_si512(dst.add(i * stride).cast(), *r);
+        }
+    }
+    #[inline(always)]
+    unsafe fn panel<const V: usize, const C: usize>(
+        w: *const u8,
+        stride: usize,
+        x: &[*const u8; C],
+        quads: usize,
+        nsum: &[i32; C],
+        _: u8,
+        offset: u8,
+    ) -> [[__m512; C]; V] {
+        let mut acc = [[_mm512_setzero_si512(); C]; V];
+        if offset > 0 {
+            for c in 0..C {
+                let start = _mm512_set1_epi32(nsum[c].wrapping_mul(i32::from(offset)));
+                for acc in &mut acc {
+                    acc[c] = start;
+                }
+            }
+        }
+        for j in 0..quads {
+            let mut u = [_mm512_setzero_si512(); V];
+            for v in 0..V {
+                u[v] = _mm512_loadu_si512(w.add(j * stride + 64 * v).cast());
+            }
+            for c in 0..C {
+                let x = Self::splat_q(x[c].add(4 * j));
+                for v in 0..V {
+                    acc[v][c] = _mm512_dpbusd_epi32(acc[v][c], u[v], x);
+                }
+            }
+        }
+        let mut out = [[_mm512_setzero_ps(); C]; V];
+        for v in 0..V {
+            for c in 0..C {
+                out[v][c] = _mm512_cvtepi32_ps(acc[v][c]);
+            }
+        }
+        out
+    }
+
+    #[inline(always)]
+    unsafe fn nibbles(p: *const u8, stride: usize, v: usize) -> __m512i {
+        let p = p.add(2 * v * stride);
+        let a = _mm512_broadcast_i32x4(_mm_loadu_si128(p.cast()));
+        let b = _mm_loadu_si128(p.add(stride).cast());
+        let both = _mm512_mask_broadcast_i32x4(a, 0xff00, b);
+        let count = _mm512_setr_epi32(0, 0, 0, 0, 4, 4, 4, 4, 0, 0, 0, 0, 4, 4, 4, 4);
+        _mm512_and_si512(_mm512_srlv_epi32(both, count), _mm512_set1_epi8(15))
+    }
+    #[inline(always)]
+    unsafe fn fifth_bits(p: *const u8, stride: usize, v: usize) -> __m512i {
+        let p = p.add(2 * v * stride);
+        let lo = p.cast::<u32>().read_unaligned();
+        let hi = p.add(stride).cast::<u32>().read_unaligned();
+        let mask = u64::from(lo) | u64::from(hi) << 32;
+        _mm512_maskz_mov_epi8(mask, _mm512_set1_epi8(16))
+    }
+    #[inline(always)]
+    unsafe fn bytes(p: *const u8, stride: usize, v: usize) -> __m512i {
+        let p = p.add(2 * v * stride);
+        let lo = _mm512_castsi256_si512(_mm256_loadu_si256(p.cast()));
+        _mm512_inserti64x4::<1>(lo, _mm256_loadu_si256(p.add(stride).cast()))
+    }
+    #[inline(always)]
+    unsafe fn nibbles_32(p: *const u8, v: usize) -> __m512i {
+        let q = _mm512_srlv_epi32(twice(p.add(32 * v)), counts(0, 4));
+        _mm512_and_si512(q, _mm512_set1_epi8(15))
+    }
+    #[inline(always)]
+    unsafe fn nibbles_64(p: *const u8, v: usize) -> __m512i {
+        let q = _mm512_loadu_si512(p.add(v / 2 * 64).cast());
+        let q = if v % 2 == 0 { q } else { _mm512_srli_epi32::<4>(q) };
+        _mm512_and_si512(q, _mm512_set1_epi8(15))
+    }
+    #[inline(always)]
+    unsafe fn two_bits(p: *const u8, v: usize) -> __m512i {
+        let shift = v % 2 * 4;
+        let q = _mm512_srlv_epi32(twice(p.add(v / 2 * 32)), counts(shift, shift + 2));
+        _mm512_and_si512(q, _mm512_set1_epi8(3))
+    }
+    #[inline(always)]
+    unsafe fn one_bit(p: *const u8, v: usize) -> __m512i {
+        let q = _mm512_srlv_epi32(twice(p), counts(2 * v, 2 * v + 1));
+        _mm512_and_si512(q, _mm512_set1_epi8(1))
+    }
+}

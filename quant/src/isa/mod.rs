@@ -1,0 +1,340 @@
+//! Instruction set rows: the public [`Isa`] with its detection, and the trait of primitives that
+//! every row implements.
+//!
+//! A kernel is written once, generic over [`Simd`] and over the tensor type's unpacker; a row
+//! stamps it with its own `#[target_feature]` (see [`entries!`](self)). Primitives are
+//! `#[inline(always)]` without features of their own: they take on those of the entry that they
+//! are inlined into. So they must never be called from anywhere but below an entry of a row that
+//! [`Isa::is_available`] has confirmed; that is the one safety contract of everything in here.
+//!
+//! Primitives that take apart stored bits (the *patterns*) have a scalar default: a new row is
+//! right as soon as its arithmetic is, and gets fast pattern by pattern.
+#![allow(
+    unsafe_op_in_unsafe_fn,
+    reason = "bodies are nothing but intrinsics under the one contract stated above"
+)]
+
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod avx2;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod avx512;
+pub(crate) mod half;
+pub mod limits;
+pub(crate) mod patterns;
+pub(crate) mod prefetch;
+pub(crate) mod scalar;
+pub(crate) mod transpose;
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::Error;
+
+/// An instruction set row of the kernel table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Isa {
+    /// Plain Rust: runs everywhere, the reference for the others.
+    Scalar,
+    /// x86-64 with AVX2, FMA and F16C.
+    Avx2,
+    /// x86-64 with AVX-512 F, BW, VL, DQ and VNNI.
+    Avx512,
+    /// aarch64 Advanced SIMD.
+    Neon,
+    /// aarch64 with the `sdot` instruction.
+    Dotprod,
+}
+
+impl Isa {
+    /// All rows, whatever this machine is.
+    pub const ALL: &[Self] = &[Self::Scalar, Self::Avx2, Self::Avx512, Self::Neon, Self::Dotprod];
+
+    /// The name used by `--isa` and in kernel ids.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Scalar => "scalar",
+            Self::Avx2 => "avx2",
+            Self::Avx512 => "avx512",
+            Self::Neon => "neon",
+            Self::Dotprod => "dotprod",
+        }
+    }
+
+    /// Whether this machine (and this build) can run the row.
+    pub fn is_available(self) -> bool {
+        match self {
+            Self::Scalar => true,
+            Self::Avx2 => has_avx2(),
+            Self::Avx512 => has_avx512(),
+            Self::Neon => crate::table::has_neon(),
+            Self::Dotprod => crate::table::has_dotprod(),
+        }
+    }
+
+    /// The rows that this machine can run, best last; never empty.
+    pub fn available() -> Vec<Self> {
+        Self::ALL.iter().copied().filter(|isa| isa.is_available()).collect()
+    }
+
+    /// The best row that this machine can run.
+    pub fn detect() -> Self {
+        Self::ALL.iter().copied().rev().find(|isa| isa.is_available()).unwrap_or(Self::Scalar)
+    }
+
+    /// This row, if the machine can run it.
+    ///
+    /// # Errors
+    /// [`Error::UnavailableIsa`], naming the rows that it can run.
+    pub fn check(self) -> Result<Self, Error> {
+        if self.is_available() {
+            return Ok(self);
+        }
+        Err(Error::UnavailableIsa { isa: self, available: names(&Self::available()) })
+    }
+}
+
+fn names(rows: &[Isa]) -> String {
+    rows.iter().map(|isa| isa.name()).collect::<Vec<_>>().join(" ")
+}
+
+impl fmt::Display for Isa {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for Isa {
+    type Err = Error;
+
+    /// Parses a row's name; whether this machine has it is [`Isa::check`]'s question.
+    fn from_str(name: &str) -> Result<Self, Error> {
+        Self::ALL.iter().copied().find(|isa| isa.name() == name).ok_or_else(|| Error::UnknownIsa {
+            name: name.to_owned(),
+            known: names(Self::ALL),
+            available: names(&Self::available()),
+        })
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+fn has_avx2() -> bool {
+    is_x86_feature_detected!("avx2")
+        && is_x86_feature_detected!("fma")
+        && is_x86_feature_detected!("f16c")
+}
+
+#[cfg(target_arch = "x86_64")]
+fn has_avx512() -> bool {
+    has_avx2()
+        && is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512vl")
+        && is_x86_feature_detected!("avx512dq")
+        && is_x86_feature_detected!("avx512vnni")
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn has_avx2() -> bool {
+    false
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn has_avx512() -> bool {
+    false
+}
+
+/// Largest product of [`Simd::LANES`] and four: bytes of the widest weight vector.
+pub(crate) const MAX_Q: usize = 64;
+
+/// The primitives of one instruction set row.
+///
+/// `L` below is [`Simd::LANES`]. A [`Simd::Q`] holds `4 L` bytes; lane `i` of an integer dot
+/// product covers bytes `4 i .. 4 i + 4`, that is four consecutive values of k.
+///
+/// # Safety
+/// All functions: the machine runs this row, the call is inlined below an entry of this row, and
+/// pointers are valid for what the function says it reads or writes (no alignment is needed).
+pub(crate) trait Simd: Copy + 'static {
+    /// 32-bit lanes of a vector.
+    const LANES: usize;
+    /// Vectors of rows per panel: `LANES * PANEL` rows are unpacked together.
+    const PANEL: usize;
+    /// Tiles for few columns: rows for one column (1, 2 or 4), rows (1 or 2) and columns (1 or 4)
+    /// for several.
+    const TILE: (usize, usize, usize);
+    /// Most columns of a panel micro-tile: 1, 2, 4 or 6.
+    const PANEL_COLS: usize;
+    /// `L` floats.
+    type F: Copy;
+    /// `4 L` bytes.
+    type Q: Copy;
+    /// `L` 32-bit integers.
+    type I: Copy;
+
+    // ---- floats -------------------------------------------------------------------------------
+
+    /// All zero.
+    unsafe fn zero() -> Self::F;
+    /// `x` in all lanes.
+    unsafe fn splat(x: f32) -> Self::F;
+    /// Reads `L` floats.
+    unsafe fn load(p: *const f32) -> Self::F;
+    /// Writes `L` floats.
+    unsafe fn store(p: *mut f32, x: Self::F);
+    /// Lane-wise product.
+    unsafe fn mul(a: Self::F, b: Self::F) -> Self::F;
+    /// Lane-wise sum.
+    unsafe fn add(a: Self::F, b: Self::F) -> Self::F;
+    /// `a * b + c`, fused where the row has it.
+    unsafe fn fma(a: Self::F, b: Self::F, c: Self::F) -> Self::F;
+    /// Sum of all lanes, in one fixed order.
+    unsafe fn sum(x: Self::F) -> f32;
+    /// The value of one float16.
+    unsafe fn half(bits: u16) -> f32;
+    /// Eight float16, `stride` bytes apart, as floats at `out`.
+    #[inline(always)]
+    unsafe fn halves(p: *const u8, stride: usize, out: *mut f32) {
+        for b in 0..8 {
+            *out.add(b) = Self::half(p.add(b * stride).cast::<u16>().read_unaligned());
+        }
+    }
+    /// Eight pairs of float16, `stride` bytes apart: the firsts at `d`, the seconds at `m`.
+    #[inline(always)]
+    unsafe fn half_pairs(p: *const u8, stride: usize, d: *mut f32, m: *mut f32) {
+        Self::halves(p, stride, d);
+        Self::halves(p.add(2), stride, m);
+    }
+    /// Reads `L` float16.
+    unsafe fn load_f16(p: *const u8) -> Self::F;
+    /// Reads `L` bfloat16.
+    unsafe fn load_bf16(p: *const u8) -> Self::F;
+    /// Asks for the cache line at `p`; any address is fine.
+    unsafe fn prefetch(p: *const u8);
+
+    // ---- integers -----------------------------------------------------------------------------
+
+    /// Reads `4 L` bytes.
+    unsafe fn load_q(p: *const u8) -> Self::Q;
+    /// Writes `4 L` bytes.
+    unsafe fn store_q(p: *mut u8, q: Self::Q);
+    /// Four bytes in all lanes.
+    unsafe fn splat_q(p: *const u8) -> Self::Q;
+    /// Bitwise or.
+    unsafe fn or(a: Self::Q, b: Self::Q) -> Self::Q;
+    /// Every byte shifted left; the caller knows that no bit leaves its byte.
+    unsafe fn shl<const N: u32>(a: Self::Q) -> Self::Q;
+    /// Every byte with its top bit flipped (signed to unsigned plus 128 and back).
+    unsafe fn flip(a: Self::Q) -> Self::Q;
+    /// Every byte (below 16) replaced by `table[byte]`.
+    unsafe fn lookup(table: &'static [u8; 16], index: Self::Q) -> Self::Q;
+    /// What [`Simd::dot`] needs to take `offset` off every weight: made once per activation
+    /// vector, used for several weight vectors. Meaningless where `offset` is 0.
+    unsafe fn bias(x: Self::Q, offset: u8) -> Self::I;
+    /// Per lane, the sum of four products `(u - offset) * x` of unsigned `u <= max` and signed
+    /// `x >= -127`; exact, converted to float at the end (below 2^24: exactly).
+    unsafe fn dot(u: Self::Q, x: Self::Q, bias: Self::I, max: u8, offset: u8) -> Self::F;
+
+    // ---- scales -------------------------------------------------------------------------------
+
+    /// The scale of each lane of vector `v` of a span: lane `i` gets `d[(4 L v + 4 i) / group]`.
+    unsafe fn spread(d: *const f32, v: usize, group: usize) -> Self::F;
+    /// Adds, per group of 16 values of a span, `m * sum` into `acc` (which lane is the row's
+    /// choice). `m` holds 8 floats for groups of 32, 16 for groups of 16; `sums` 16 floats.
+    unsafe fn mins(acc: Self::F, m: *const f32, sums: *const f32, group: usize) -> Self::F;
+
+    // ---- panels -------------------------------------------------------------------------------
+
+    /// Transposes `L` rows of `L` dwords: row `r` is read at `src + 4 L r`, and its dword `i`
+    /// written at `dst + i * stride + 4 r`.
+    unsafe fn transpose(src: *const u8, dst: *mut u8, stride: usize);
+    /// The integer part of a micro-tile: for `quads` steps of four k, `V` vectors of `L` rows
+    /// (at `w`, step after step `stride` bytes apart) times `C` columns (dwords at `x[c]`). Each
+    /// output starts at `-offset * sum`, with `-sum` of the column's group given in `nsum`.
+    unsafe fn panel<const V: usize, const C: usize>(
+        w: *const u8,
+        stride: usize,
+        x: &[*const u8; C],
+        quads: usize,
+        nsum: &[i32; C],
+        max: u8,
+        offset: u8,
+    ) -> [[Self::F; C]; V];
+
+    // ---- patterns: vector v of a span is values 4 L v .. 4 L (v + 1) ---------------------------
+
+    /// 4-bit codes of blocks of 32 (low nibbles first): nibble bytes of block `b` at
+    /// `p + b * stride`.
+    #[inline(always)]
+    unsafe fn nibbles(p: *const u8, stride: usize, v: usize) -> Self::Q {
+        patterns::gather::<Self>(v, |i| patterns::nibble(p, stride, i))
+    }
+
+    /// Bit `i % 32` of the 32-bit number at `p + (i / 32) * stride`, as 16 or 0.
+    #[inline(always)]
+    unsafe fn fifth_bits(p: *const u8, stride: usize, v: usize) -> Self::Q {
+        patterns::gather::<Self>(v, |i| patterns::fifth_bit(p, stride, i))
+    }
+
+    /// Bytes of blocks of 32, block `b` at `p + b * stride`.
+    #[inline(always)]
+    unsafe fn bytes(p: *const u8, stride: usize, v: usize) -> Self::Q {
+        patterns::gather::<Self>(v, |i| *p.add(i / 32 * stride + i % 32))
+    }
+
+    /// 4-bit codes of Q4_K: chunks of 32 bytes, low nibbles then high nibbles.
+    #[inline(always)]
+    unsafe fn nibbles_32(p: *const u8, v: usize) -> Self::Q {
+        patterns::gather::<Self>(v, |i| patterns::nibble_32(p, i))
+    }
+
+    /// 4-bit codes of Q6_K: chunks of 64 bytes, low nibbles then high nibbles.
+    #[inline(always)]
+    unsafe fn nibbles_64(p: *const u8, v: usize) -> Self::Q {
+        patterns::gather::<Self>(v, |i| patterns::nibble_64(p, i))
+    }
+
+    /// The 2-bit order: value `128 n + 32 j + l` is bits `2 j` of byte `32 n + l`.
+    #[inline(always)]
+    unsafe fn two_bits(p: *const u8, v: usize) -> Self::Q {
+        patterns::gather::<Self>(v, |i| patterns::two_bit(p, i))
+    }
+
+    /// One bit a value: value `32 g + l` is bit `g` of byte `l`, as 0 or 1.
+    #[inline(always)]
+    unsafe fn one_bit(p: *const u8, v: usize) -> Self::Q {
+        patterns::gather::<Self>(v, |i| patterns::one_bit(p, i))
+    }
+}
+
+/// Stamps the entry points of one row: the generic drivers compiled with its features.
+macro_rules! entries {
+    ($simd:ty $(, $features:literal)?) => {
+        /// Entries of this row; see the drivers of the same names.
+        pub(crate) struct Row;
+
+        impl $crate::table::Entries for Row {
+            $(#[target_feature(enable = $features)])?
+            unsafe fn rows<U: $crate::tile::Unpack>(job: &$crate::tile::Job<'_>) {
+                $crate::tile::rows::<$simd, U>(job)
+            }
+            $(#[target_feature(enable = $features)])?
+            unsafe fn panel<U: $crate::tile::Unpack>(
+                job: &$crate::tile::Job<'_>,
+                scratch: *mut u8,
+            ) {
+                $crate::panel::panel::<$simd, U>(job, scratch)
+            }
+            $(#[target_feature(enable = $features)])?
+            unsafe fn floats<W: $crate::float::Weight>(job: &$crate::tile::Job<'_>) {
+                $crate::float::rows::<$simd, W>(job)
+            }
+            $(#[target_feature(enable = $features)])?
+            unsafe fn prepare(x: &[f32], dst: &mut [u8], regime: $crate::Regime) {
+                $crate::act::quantize(x, dst, regime)
+            }
+            const PANEL_ROWS: usize =
+                <$simd as $crate::isa::Simd>::LANES * <$simd as $crate::isa::Simd>::PANEL;
+        }
+    };
+}
+pub(crate) use entries;

@@ -1,0 +1,315 @@
+//! The NEON rows: 4 lanes of what every aarch64 has. The integer dot product comes in two kinds
+//! ([`Products`]); the one here multiplies bytes into 16 bits (`smull`, `smlal`) and adds
+//! neighbours (`addp`, `saddlp`); `dotprod` has the other.
+//!
+//! Codes are made signed first (the type's offset taken off, at most 128 in magnitude), so nothing
+//! needs a correction afterwards. In 16 bits two products always fit: 2 * 128 * 127 = 32,512.
+#![allow(unsafe_op_in_unsafe_fn, reason = "the contract of `Simd` covers every body")]
+
+use std::arch::aarch64::*;
+use std::arch::asm;
+use std::marker::PhantomData;
+
+use super::Simd;
+
+/// How a row multiplies signed bytes.
+///
+/// # Safety
+/// All functions: that of [`Simd`].
+pub(crate) trait Products: Copy + 'static {
+    /// See [`Simd::PANEL_COLS`].
+    const PANEL_COLS: usize;
+    /// Per lane, the sum of four products.
+    unsafe fn dot(w: int8x16_t, x: int8x16_t) -> int32x4_t;
+    /// See [`Simd::panel`]; codes up to `max`, of which `offset` is to be taken off.
+    unsafe fn panel<const V: usize, const C: usize>(
+        w: *const u8,
+        stride: usize,
+        x: &[*const u8; C],
+        quads: usize,
+        max: u8,
+        offset: u8,
+    ) -> [[int32x4_t; C]; V];
+}
+
+/// Token of a NEON row with products of kind `P`.
+#[derive(Clone, Copy)]
+pub(crate) struct Arm<P>(PhantomData<P>);
+
+/// Products without the `sdot` instruction.
+#[derive(Clone, Copy)]
+pub(crate) struct Widening;
+
+super::entries!(Arm<Widening>, "neon");
+
+/// Codes with their offset taken off, as signed bytes. For offset 128 this flips the top bit, so
+/// all 256 codes are right.
+#[inline(always)]
+pub(crate) unsafe fn signed(u: uint8x16_t, offset: u8) -> int8x16_t {
+    vreinterpretq_s8_u8(vsubq_u8(u, vdupq_n_u8(offset)))
+}
+
+/// How many products of codes up to `max` may be added in 16 bits: their magnitude is at most
+/// that of the most negative or the most positive code.
+const fn batch(max: u8, offset: u8) -> usize {
+    let (most_negative, most_positive) = (offset, max.saturating_sub(offset));
+    let largest = if most_positive > most_negative { most_positive } else { most_negative };
+    32767 / (127 * largest as usize)
+}
+
+/// Sums of four neighbours: `lo` holds the products of lanes 0 and 1, `hi` those of 2 and 3.
+#[inline(always)]
+unsafe fn fold(lo: int16x8_t, hi: int16x8_t) -> int32x4_t {
+    vpaddq_s32(vpaddlq_s16(lo), vpaddlq_s16(hi))
+}
+
+impl Products for Widening {
+    const PANEL_COLS: usize = 3;
+
+    #[inline(always)]
+    unsafe fn dot(w: int8x16_t, x: int8x16_t) -> int32x4_t {
+        let lo = vmull_s8(vget_low_s8(w), vget_low_s8(x));
+        vpaddlq_s16(vpaddq_s16(lo, vmull_high_s8(w, x)))
+    }
+
+    #[inline(always)]
+    unsafe fn panel<const V: usize, const C: usize>(
+        w: *const u8,
+        stride: usize,
+        x: &[*const u8; C],
+        quads: usize,
+        max: u8,
+        offset: u8,
+    ) -> [[int32x4_t; C]; V] {
+        // Each of the 16-bit lanes gets one product a quad.
+        let run = batch(max, offset).min(quads);
+        let mut acc = [[vdupq_n_s32(0); C]; V];
+        let mut j = 0;
+        while j < quads {
+            let mut lo = [[vdupq_n_s16(0); C]; V];
+            let mut hi = [[vdupq_n_s16(0); C]; V];
+            let end = (j + run).min(quads);
+            while j < end {
+                let mut values = [vdupq_n_s8(0); C];
+                for c in 0..C {
+                    let dword = x[c].add(4 * j).cast::<i32>().read_unaligned();
+                    values[c] = vreinterpretq_s8_s32(vdupq_n_s32(dword));
+                }
+                for v in 0..V {
+                    let w = signed(vld1q_u8(w.add(j * stride + 16 * v)), offset);
+                    for c in 0..C {
+                        let (low, x) = (vget_low_s8(w), values[c]);
+                        lo[v][c] = vmlal_s8(lo[v][c], low, vget_low_s8(x));
+                        hi[v][c] = vmlal_high_s8(hi[v][c], w, x);
+                    }
+                }
+                j += 1;
+            }
+            for v in 0..V {
+                for c in 0..C {
+                    acc[v][c] = vaddq_s32(acc[v][c], fold(lo[v][c], hi[v][c]));
+                }
+            }
+        }
+        acc
+    }
+}
+
+/// 4-bit half of every byte.
+#[inline(always)]
+unsafe fn nibble(q: uint8x16_t, high: bool) -> uint8x16_t {
+    if high { vshrq_n_u8::<4>(q) } else { vandq_u8(q, vdupq_n_u8(15)) }
+}
+
+/// Every byte shifted right by a variable count.
+#[inline(always)]
+unsafe fn shr(q: uint8x16_t, count: usize) -> uint8x16_t {
+    vshlq_u8(q, vdupq_n_s8(-(count as i8)))
+}
+
+impl<P: Products> Simd for Arm<P> {
+    const LANES: usize = 4;
+    const PANEL: usize = 2;
+    const PANEL_COLS: usize = P::PANEL_COLS;
+    type F = float32x4_t;
+    type Q = uint8x16_t;
+    type I = ();
+
+    #[inline(always)]
+    unsafe fn zero() -> float32x4_t {
+        vdupq_n_f32(0.0)
+    }
+    #[inline(always)]
+    unsafe fn splat(x: f32) -> float32x4_t {
+        vdupq_n_f32(x)
+    }
+    #[inline(always)]
+    unsafe fn load(p: *const f32) -> float32x4_t {
+        vld1q_f32(p)
+    }
+    #[inline(always)]
+    unsafe fn store(p: *mut f32, x: float32x4_t) {
+        vst1q_f32(p, x);
+    }
+    #[inline(always)]
+    unsafe fn mul(a: float32x4_t, b: float32x4_t) -> float32x4_t {
+        vmulq_f32(a, b)
+    }
+    #[inline(always)]
+    unsafe fn add(a: float32x4_t, b: float32x4_t) -> float32x4_t {
+        vaddq_f32(a, b)
+    }
+    #[inline(always)]
+    unsafe fn fma(a: float32x4_t, b: float32x4_t, c: float32x4_t) -> float32x4_t {
+        vfmaq_f32(c, a, b)
+    }
+    #[inline(always)]
+    unsafe fn sum(x: float32x4_t) -> f32 {
+        vaddvq_f32(x)
+    }
+    #[inline(always)]
+    unsafe fn half(bits: u16) -> f32 {
+        vgetq_lane_f32::<0>(vcvt_f32_f16(vreinterpret_f16_u16(vdup_n_u16(bits))))
+    }
+    #[inline(always)]
+    unsafe fn load_f16(p: *const u8) -> float32x4_t {
+        vcvt_f32_f16(vreinterpret_f16_u8(vld1_u8(p)))
+    }
+    #[inline(always)]
+    unsafe fn load_bf16(p: *const u8) -> float32x4_t {
+        vreinterpretq_f32_u32(vshll_n_u16::<16>(vreinterpret_u16_u8(vld1_u8(p))))
+    }
+    #[inline(always)]
+    unsafe fn prefetch(p: *const u8) {
+        asm!("prfm pldl1keep, [{}]", in(reg) p, options(nostack, preserves_flags, readonly));
+    }
+
+    #[inline(always)]
+    unsafe fn load_q(p: *const u8) -> uint8x16_t {
+        vld1q_u8(p)
+    }
+    #[inline(always)]
+    unsafe fn store_q(p: *mut u8, q: uint8x16_t) {
+        vst1q_u8(p, q);
+    }
+    #[inline(always)]
+    unsafe fn splat_q(p: *const u8) -> uint8x16_t {
+        vreinterpretq_u8_u32(vdupq_n_u32(p.cast::<u32>().read_unaligned()))
+    }
+    #[inline(always)]
+    unsafe fn or(a: uint8x16_t, b: uint8x16_t) -> uint8x16_t {
+        vorrq_u8(a, b)
+    }
+    #[inline(always)]
+    unsafe fn shl<const N: u32>(a: uint8x16_t) -> uint8x16_t {
+        vshlq_u8(a, vdupq_n_s8(N as i8))
+    }
+    #[inline(always)]
+    unsafe fn flip(a: uint8x16_t) -> uint8x16_t {
+        veorq_u8(a, vdupq_n_u8(0x80))
+    }
+    #[inline(always)]
+    unsafe fn lookup(table: &'static [u8; 16], index: uint8x16_t) -> uint8x16_t {
+        vqtbl1q_u8(vld1q_u8(table.as_ptr()), index)
+    }
+    #[inline(always)]
+    unsafe fn bias(_: uint8x16_t, _: u8) {}
+    #[inline(always)]
+    unsafe fn dot(u: uint8x16_t, x: uint8x16_t, (): (), _: u8, offset: u8) -> float32x4_t {
+        vcvtq_f32_s32(P::dot(signed(u, offset), vreinterpretq_s8_u8(x)))
+    }
+
+    #[inline(always)]
+    unsafe fn spread(d: *const f32, v: usize, group: usize) -> float32x4_t {
+        vld1q_dup_f32(d.add(16 * v / group))
+    }
+    #[inline(always)]
+    unsafe fn mins(
+        acc: float32x4_t,
+        m: *const f32,
+        sums: *const f32,
+        group: usize,
+    ) -> float32x4_t {
+        let mut acc = acc;
+        for i in 0..4 {
+            let m = if group == 32 {
+                let pair = vld1_f32(m.add(2 * i));
+                vcombine_f32(vzip1_f32(pair, pair), vzip2_f32(pair, pair))
+            } else {
+                vld1q_f32(m.add(4 * i))
+            };
+            acc = vfmaq_f32(acc, m, vld1q_f32(sums.add(4 * i)));
+        }
+        acc
+    }
+
+    #[inline(always)]
+    unsafe fn transpose(src: *const u8, dst: *mut u8, stride: usize) {
+        let row = |r: usize| vreinterpretq_u32_u8(vld1q_u8(src.add(16 * r)));
+        let (a, b, c, d) = (row(0), row(1), row(2), row(3));
+        let wide = |x: uint32x4_t| vreinterpretq_u64_u32(x);
+        let (ab_lo, ab_hi) = (wide(vzip1q_u32(a, b)), wide(vzip2q_u32(a, b)));
+        let (cd_lo, cd_hi) = (wide(vzip1q_u32(c, d)), wide(vzip2q_u32(c, d)));
+        let columns = [
+            vzip1q_u64(ab_lo, cd_lo),
+            vzip2q_u64(ab_lo, cd_lo),
+            vzip1q_u64(ab_hi, cd_hi),
+            vzip2q_u64(ab_hi, cd_hi),
+        ];
+        for (i, column) in columns.into_iter().enumerate() {
+            vst1q_u8(dst.add(i * stride), vreinterpretq_u8_u64(column));
+        }
+    }
+    #[inline(always)]
+    unsafe fn panel<const V: usize, const C: usize>(
+        w: *const u8,
+        stride: usize,
+        x: &[*const u8; C],
+        quads: usize,
+        _: &[i32; C],
+        max: u8,
+        offset: u8,
+    ) -> [[float32x4_t; C]; V] {
+        let sums = P::panel::<V, C>(w, stride, x, quads, max, offset);
+        let mut out = [[vdupq_n_f32(0.0); C]; V];
+        for v in 0..V {
+            for c in 0..C {
+                out[v][c] = vcvtq_f32_s32(sums[v][c]);
+            }
+        }
+        out
+    }
+
+    #[inline(always)]
+    unsafe fn nibbles(p: *const u8, stride: usize, v: usize) -> uint8x16_t {
+        nibble(vld1q_u8(p.add(v / 2 * stride)), v % 2 == 1)
+    }
+    #[inline(always)]
+    unsafe fn fifth_bits(p: *const u8, stride: usize, v: usize) -> uint8x16_t {
+        let p = p.add(v / 2 * stride + v % 2 * 2);
+        let bits = vcombine_u8(vdup_n_u8(*p), vdup_n_u8(*p.add(1)));
+        let own = vreinterpretq_u8_u64(vdupq_n_u64(0x8040_2010_0804_0201));
+        vandq_u8(vtstq_u8(bits, own), vdupq_n_u8(16))
+    }
+    #[inline(always)]
+    unsafe fn bytes(p: *const u8, stride: usize, v: usize) -> uint8x16_t {
+        vld1q_u8(p.add(v / 2 * stride + v % 2 * 16))
+    }
+    #[inline(always)]
+    unsafe fn nibbles_32(p: *const u8, v: usize) -> uint8x16_t {
+        nibble(vld1q_u8(p.add(v / 4 * 32 + v % 2 * 16)), v % 4 >= 2)
+    }
+    #[inline(always)]
+    unsafe fn nibbles_64(p: *const u8, v: usize) -> uint8x16_t {
+        nibble(vld1q_u8(p.add(v / 8 * 64 + v % 4 * 16)), v % 8 >= 4)
+    }
+    #[inline(always)]
+    unsafe fn two_bits(p: *const u8, v: usize) -> uint8x16_t {
+        let q = vld1q_u8(p.add(v / 8 * 32 + v % 2 * 16));
+        vandq_u8(shr(q, v % 8 / 2 * 2), vdupq_n_u8(3))
+    }
+    #[inline(always)]
+    unsafe fn one_bit(p: *const u8, v: usize) -> uint8x16_t {
+        vandq_u8(shr(vld1q_u8(p.add(v % 2 * 16)), v / 2), vdupq_n_u8(1))
+    }
+}

@@ -1,0 +1,28 @@
+//! Asking for memory ahead of use. Never changes a result.
+
+/// Asks for the cache lines of `bytes` to be brought into the second-level cache. Not the first:
+/// there, waiting prefetches take the few slots that the loads of the running work need (decode
+/// attention from memory on Zen 4: 104 us without, 94 us into the first level, 57 us into the
+/// second).
+#[inline(always)]
+pub(crate) fn prefetch(bytes: &[u8]) {
+    const LINE: usize = 64;
+    for at in (0..bytes.len()).step_by(LINE) {
+        let line = &bytes[at];
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: the instruction is part of SSE, which x86-64 always has, and it only hints;
+        // the address is that of a live byte.
+        unsafe {
+            use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+            _mm_prefetch::<_MM_HINT_T1>(std::ptr::from_ref(line).cast());
+        }
+        #[cfg(target_arch = "aarch64")]
+        // SAFETY: a hint on the address of a live byte; no register but the input is touched.
+        unsafe {
+            std::arch::asm!("prfm pldl2keep, [{}]", in(reg) line,
+                options(nostack, preserves_flags, readonly));
+        }
+        #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+        let _ = line;
+    }
+}

@@ -1,0 +1,380 @@
+//! The table of (tensor type, instruction set) to kernels: the only dispatch of this crate.
+//!
+//! A new tensor type is one line in [`types!`](self) here, plus its decoder and unpacker.
+
+use formats::TensorType;
+
+use crate::act::{self, ActKind, Regime};
+use crate::block::{self, Block};
+use crate::error::Error;
+use crate::float::Weight;
+use crate::isa::Isa;
+use crate::out::Out;
+use crate::panel;
+use crate::tile::{Job, Unpack};
+use crate::types::{fp, iq, k, q4, q8};
+
+/// The stamped entry points of one row, see `isa::entries!`.
+///
+/// # Safety
+/// All functions: the machine runs the row; the job's invariants hold; `scratch` is valid for
+/// what [`panel::scratch_bytes`] says.
+pub(crate) trait Entries {
+    /// Rows of a panel.
+    const PANEL_ROWS: usize;
+    /// [`crate::tile::rows`].
+    unsafe fn rows<U: Unpack>(job: &Job<'_>);
+    /// [`panel::panel`].
+    unsafe fn panel<U: Unpack>(job: &Job<'_>, scratch: *mut u8);
+    /// [`crate::float::rows`].
+    unsafe fn floats<W: Weight>(job: &Job<'_>);
+    /// [`act::quantize`].
+    unsafe fn prepare(x: &[f32], dst: &mut [u8], regime: Regime);
+}
+
+/// The kernels of one tensor type on one instruction set row.
+///
+/// Shapes, row-major: weights `w` `[n_rows, k]` in file blocks, activations `[n_cols, k]`, results
+/// `[n_cols, n_rows]`. A result is the exact integer product of the weights' codes and the rounded
+/// activations, scaled and summed in float32; against the same sum in exact arithmetic it is off by
+/// at most [`Kernels::ERROR_BOUND`] times `sum |w * x|`.
+pub struct Kernels {
+    ty: TensorType,
+    isa: Isa,
+    id: &'static str,
+    act: ActKind,
+    panel_rows: usize,
+    prepare: unsafe fn(&[f32], &mut [u8], Regime),
+    rows: unsafe fn(&Job<'_>),
+    panel: Option<unsafe fn(&Job<'_>, *mut u8)>,
+}
+
+/// Columns up to which [`Kernels::rows`] takes a step in one call.
+const MAX_COLS: usize = 16;
+
+impl Kernels {
+    /// Largest error relative to the sum of magnitudes, see the type's description; with codes and
+    /// offsets of opposite sign (types with mins) the magnitudes are those of the two parts.
+    pub const ERROR_BOUND: f32 = 2e-6;
+
+    /// Name of the row, as in `q4_1-q8-avx512`.
+    pub fn id(&self) -> &'static str {
+        self.id
+    }
+
+    /// The weights' type.
+    pub fn tensor_type(&self) -> TensorType {
+        self.ty
+    }
+
+    /// The instruction set row.
+    pub fn isa(&self) -> Isa {
+        self.isa
+    }
+
+    /// What [`Kernels::prepare`] makes; columns may be shared by all kernels of one kind.
+    pub fn act(&self) -> ActKind {
+        self.act
+    }
+
+    /// Most columns that [`Kernels::rows`] takes.
+    pub fn max_cols(&self) -> usize {
+        MAX_COLS
+    }
+
+    /// Rows of a panel: ranges given to [`Kernels::panel`] are best multiples of it.
+    pub fn panel_rows(&self) -> usize {
+        self.panel_rows
+    }
+
+    /// Bytes of scratch that [`Kernels::panel`] needs.
+    pub fn panel_scratch(&self, n_cols: usize) -> usize {
+        match self.panel {
+            Some(_) => panel::scratch_bytes(self.panel_rows, n_cols),
+            None => 0,
+        }
+    }
+
+    /// Prepares one column of `x.len()` values for the driver that `regime` names; the bytes are
+    /// the same on every row of the table.
+    ///
+    /// `dst` is best aligned to 64 bytes (cache lines); no alignment is required.
+    ///
+    /// # Panics
+    /// When `dst` is not [`ActKind::bytes`] long.
+    pub fn prepare(&self, x: &[f32], dst: &mut [u8], regime: Regime) {
+        assert_eq!(dst.len(), self.act.bytes(x.len()), "{}: bytes of a prepared column", self.id);
+        // SAFETY: `kernels` hands out rows of this machine only.
+        unsafe { (self.prepare)(x, dst, regime) }
+    }
+
+    /// Multiplies for a step of at most [`Kernels::max_cols`] columns: `y[c][r] = w[r] . x[c]`.
+    ///
+    /// `acts` holds `n_cols` consecutive columns prepared for [`Regime::Rows`]. A result depends on
+    /// its row and its column alone: it is bit-identical for every range of rows and any neighbours.
+    ///
+    /// # Panics
+    /// When lengths disagree, `k` is no multiple of the block, or a column was prepared otherwise.
+    pub fn rows(
+        &self,
+        w: &[u8],
+        k: usize,
+        n_rows: usize,
+        acts: &[u8],
+        n_cols: usize,
+        y: &mut Out<'_>,
+    ) {
+        assert!(n_cols <= MAX_COLS, "{}: {n_cols} columns, at most {MAX_COLS}", self.id);
+        let job = self.job(w, k, n_rows, acts, n_cols, y, Regime::Rows);
+        // SAFETY: `job` checked the lengths; `kernels` hands out rows of this machine only.
+        unsafe { (self.rows)(&job) }
+    }
+
+    /// Multiplies for a long step, any number of columns, with columns prepared for
+    /// [`Regime::Panel`]; `scratch` is at least [`Kernels::panel_scratch`] bytes.
+    ///
+    /// A result depends on its row and its column alone, but differs in rounding from
+    /// [`Kernels::rows`] where activations are quantized.
+    ///
+    /// # Panics
+    /// As [`Kernels::rows`], and when `scratch` is too short.
+    pub fn panel(
+        &self,
+        w: &[u8],
+        k: usize,
+        n_rows: usize,
+        acts: &[u8],
+        n_cols: usize,
+        y: &mut Out<'_>,
+        scratch: &mut [u8],
+    ) {
+        let job = self.job(w, k, n_rows, acts, n_cols, y, Regime::Panel);
+        let need = self.panel_scratch(n_cols);
+        assert!(scratch.len() >= need, "{}: scratch {} of {need} bytes", self.id, scratch.len());
+        match self.panel {
+            // SAFETY: as in `rows`; the scratch has been measured just above.
+            Some(panel) => unsafe { panel(&job, scratch.as_mut_ptr()) },
+            // SAFETY: as in `rows`; this driver takes any number of columns.
+            None => unsafe { (self.rows)(&job) },
+        }
+    }
+
+    /// Checks everything that [`Job`] promises.
+    fn job<'a>(
+        &self,
+        w: &'a [u8],
+        k: usize,
+        n_rows: usize,
+        acts: &'a [u8],
+        n_cols: usize,
+        y: &mut Out<'_>,
+        regime: Regime,
+    ) -> Job<'a> {
+        let Some(row_bytes) = self.ty.row_bytes(k) else {
+            panic!("{}: k {k} is no multiple of {}", self.id, self.ty.block_len());
+        };
+        let w_bytes = row_bytes.checked_mul(n_rows);
+        assert_eq!(Some(w.len()), w_bytes, "{}: bytes of {n_rows} rows of {k}", self.id);
+        let act_bytes = self.act.bytes(k);
+        let acts_bytes = act_bytes.checked_mul(n_cols);
+        assert_eq!(Some(acts.len()), acts_bytes, "{}: bytes of {n_cols} columns", self.id);
+        assert_eq!((y.n_cols(), y.n_rows()), (n_cols, n_rows), "{}: shape of y", self.id);
+        for column in acts.chunks_exact(act_bytes) {
+            let found = act::header(column);
+            let expected = (act::tag(self.act, regime), k);
+            assert_eq!(found, expected, "{}: (tag, k) of a prepared column", self.id);
+        }
+        let (y, stride) = y.parts();
+        Job { w, row_bytes, k, n_rows, acts, act_bytes, n_cols, y, stride }
+    }
+}
+
+fn prepare_floats(x: &[f32], dst: &mut [u8], _: Regime) {
+    act::copy(x, dst);
+}
+
+const fn quantized<R: Entries, U: Unpack>(ty: TensorType, isa: Isa, id: &'static str) -> Kernels {
+    Kernels {
+        ty,
+        isa,
+        id,
+        act: ActKind::Q8,
+        panel_rows: R::PANEL_ROWS,
+        prepare: R::prepare,
+        rows: R::rows::<U>,
+        panel: Some(R::panel::<U>),
+    }
+}
+
+const fn floats<R: Entries, W: Weight>(ty: TensorType, isa: Isa, id: &'static str) -> Kernels {
+    Kernels {
+        ty,
+        isa,
+        id,
+        act: ActKind::F32,
+        panel_rows: 32,
+        prepare: prepare_floats,
+        rows: R::floats::<W>,
+        panel: None,
+    }
+}
+
+/// The decoder of whole blocks, through the checked cast.
+fn blocks<B: Block>(
+    src: &[u8],
+    dst: &mut [f32],
+    decode: impl Fn(&B, &mut [f32]),
+) -> Result<(), Error> {
+    let blocks = block::cast_exact::<B>(src, dst.len())?;
+    for (b, y) in blocks.iter().zip(dst.chunks_exact_mut(B::LEN)) {
+        decode(b, y);
+    }
+    Ok(())
+}
+
+/// The decoder of plain numbers of N bytes.
+fn numbers<const N: usize>(
+    ty: TensorType,
+    src: &[u8],
+    dst: &mut [f32],
+    decode: impl Fn(&[u8; N]) -> f32,
+) -> Result<(), Error> {
+    let (numbers, rest) = src.as_chunks::<N>();
+    if numbers.len() != dst.len() || !rest.is_empty() {
+        let (n, found) = (dst.len(), src.len());
+        return Err(Error::BlockBytes { ty, n, expected: n * N, found });
+    }
+    for (b, y) in numbers.iter().zip(dst) {
+        *y = decode(b);
+    }
+    Ok(())
+}
+
+macro_rules! isas {
+    ($make:ident, $code:ty, $ty:ident, $name:literal, $act:literal, $isa:expr) => {
+        match $isa {
+            Isa::Scalar => {
+                static K: Kernels = $make::<crate::isa::scalar::Row, $code>(
+                    TensorType::$ty,
+                    Isa::Scalar,
+                    concat!($name, "-", $act, "-scalar"),
+                );
+                Some(&K)
+            }
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => {
+                static K: Kernels = $make::<crate::isa::avx2::Row, $code>(
+                    TensorType::$ty,
+                    Isa::Avx2,
+                    concat!($name, "-", $act, "-avx2"),
+                );
+                Some(&K)
+            }
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => {
+                static K: Kernels = $make::<crate::isa::avx512::Row, $code>(
+                    TensorType::$ty,
+                    Isa::Avx512,
+                    concat!($name, "-", $act, "-avx512"),
+                );
+                Some(&K)
+            }
+            _ => None,
+        }
+    };
+}
+
+macro_rules! types {
+    (
+        quantized { $($qty:ident $qname:literal $code:ty, $decode_block:path;)* }
+        floats { $($fty:ident $fname:literal $weight:ty, $decode_number:path;)* }
+    ) => {
+        /// The tensor types with a decoder and kernels.
+        pub const SUPPORTED: &[TensorType] =
+            &[$(TensorType::$fty,)* $(TensorType::$qty,)*];
+
+        fn find(ty: TensorType, isa: Isa) -> Option<&'static Kernels> {
+            match ty {
+                $(TensorType::$qty => isas!(quantized, $code, $qty, $qname, "q8", isa),)*
+                $(TensorType::$fty => isas!(floats, $weight, $fty, $fname, "f32", isa),)*
+                _ => None,
+            }
+        }
+
+        /// Decodes whole blocks to floats, bit for bit as the format defines them: the oracle.
+        ///
+        /// # Errors
+        /// [`Error::UnsupportedType`], or [`Error::BlockMultiple`] and [`Error::BlockBytes`] when
+        /// `src` does not hold exactly the blocks of `dst.len()` values.
+        pub fn decode(ty: TensorType, src: &[u8], dst: &mut [f32]) -> Result<(), Error> {
+            match ty {
+                $(TensorType::$qty => blocks(src, dst, $decode_block),)*
+                $(TensorType::$fty => numbers(ty, src, dst, $decode_number),)*
+                _ => Err(unsupported(ty)),
+            }
+        }
+    };
+}
+
+types! {
+    quantized {
+        Q4_0 "q4_0" q4::Q4_0, q4::decode_q4_0;
+        Q4_1 "q4_1" q4::Q4_1, q4::decode_q4_1;
+        Q5_0 "q5_0" q4::Q5_0, q4::decode_q5_0;
+        Q5_1 "q5_1" q4::Q5_1, q4::decode_q5_1;
+        Q8_0 "q8_0" q8::Q8_0, q8::decode_q8_0;
+        Q2K "q2_k" k::Q2K, k::decode_q2_k;
+        Q3K "q3_k" k::Q3K, k::decode_q3_k;
+        Q4K "q4_k" k::Q4K, k::decode_q4_k;
+        Q5K "q5_k" k::Q5K, k::decode_q5_k;
+        Q6K "q6_k" k::Q6K, k::decode_q6_k;
+        IQ4NL "iq4_nl" iq::Iq4Nl, iq::decode_iq4_nl;
+        MXFP4 "mxfp4" iq::Mxfp4, iq::decode_mxfp4;
+    }
+    floats {
+        F32 "f32" fp::F32, fp::decode_f32;
+        F16 "f16" fp::F16, fp::decode_f16;
+        BF16 "bf16" fp::Bf16, fp::decode_bf16;
+    }
+}
+
+fn unsupported(ty: TensorType) -> Error {
+    let supported = SUPPORTED.iter().map(|ty| ty.name()).collect::<Vec<_>>().join(" ");
+    Error::UnsupportedType { ty, supported }
+}
+
+/// Decodes row `row` of a matrix of rows of `dst.len()` values: the look-up of an embedding.
+///
+/// # Errors
+/// As [`decode`]; a row past the end of `src` is [`Error::BlockBytes`].
+pub fn decode_row(ty: TensorType, src: &[u8], row: usize, dst: &mut [f32]) -> Result<(), Error> {
+    let n = dst.len();
+    let row_bytes = ty.row_bytes(n).ok_or(Error::BlockMultiple { ty, n, block: ty.block_len() })?;
+    let end = row.checked_add(1).and_then(|next| next.checked_mul(row_bytes));
+    match end.and_then(|end| src.get(end - row_bytes..end)) {
+        Some(bytes) => decode(ty, bytes, dst),
+        None => {
+            Err(Error::BlockBytes { ty, n, expected: end.unwrap_or(usize::MAX), found: src.len() })
+        }
+    }
+}
+
+/// The kernels of a tensor type on a row of the instruction set table.
+///
+/// # Errors
+/// [`Error::UnavailableIsa`] when this machine cannot run the row, [`Error::UnsupportedType`] when
+/// there are no kernels for the type.
+pub fn kernels(ty: TensorType, isa: Isa) -> Result<&'static Kernels, Error> {
+    let isa = isa.check()?;
+    find(ty, isa).ok_or_else(|| unsupported(ty))
+}
+
+/// Whether the table has the neon row.
+pub(crate) fn has_neon() -> bool {
+    false
+}
+
+/// Whether the table has the dotprod row.
+pub(crate) fn has_dotprod() -> bool {
+    false
+}

@@ -1,0 +1,430 @@
+//! The kernels of every type on every row of this machine, against exact arithmetic.
+//!
+//! The oracle works on the same rounded activations and on the codes, scales and offsets that the
+//! scalar unpacker yields (which are tied to the decoders, bit for bit, by the first test), in
+//! float64. What is left is the float32 accumulation: [`Kernels::ERROR_BOUND`].
+
+use formats::TensorType;
+
+use crate::act::{self, ActKind, Regime};
+use crate::isa::scalar::Scalar;
+use crate::tile::{Head, SPAN, Unpack};
+use crate::types::{iq, k, q4, q8};
+use crate::{Isa, Kernels, Out, SUPPORTED, decode, kernels};
+
+/// splitmix64.
+struct Rng(u64);
+
+impl Rng {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let z = (self.0 ^ self.0 >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let z = (z ^ z >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ z >> 31
+    }
+    fn below(&mut self, n: u64) -> u64 {
+        self.next() % n
+    }
+    /// Roughly normal, with an outlier now and then.
+    fn value(&mut self) -> f32 {
+        let t: f32 = (0..6).map(|_| self.below(2001) as f32 / 1000.0 - 1.0).sum();
+        if self.below(40) == 0 { 9.0 * t } else { t }
+    }
+}
+
+/// Byte positions of the float16 fields of a block.
+fn halves(ty: TensorType) -> &'static [usize] {
+    match ty {
+        TensorType::Q4_0 | TensorType::Q5_0 | TensorType::Q8_0 | TensorType::IQ4NL => &[0],
+        TensorType::Q4_1 | TensorType::Q5_1 | TensorType::Q4K | TensorType::Q5K => &[0, 2],
+        TensorType::Q2K => &[80, 82],
+        TensorType::Q3K => &[108],
+        TensorType::Q6K => &[208],
+        _ => &[],
+    }
+}
+
+/// Random blocks with scales of a sane size; `unit` makes every scale 1 and sub-scales small.
+fn blocks(rng: &mut Rng, ty: TensorType, n: usize, unit: bool) -> Vec<u8> {
+    let size = ty.block_bytes();
+    let mut w: Vec<u8> = (0..ty.row_bytes(n).unwrap()).map(|_| rng.next() as u8).collect();
+    for b in w.chunks_exact_mut(size) {
+        for &at in halves(ty) {
+            let sign = (rng.next() & 0x8000) as u16;
+            let d = if unit { 0x3c00 } else { 0x1800 + rng.below(0x1000) as u16 | sign };
+            b[at..at + 2].copy_from_slice(&d.to_le_bytes());
+        }
+        let scales = match ty {
+            TensorType::Q2K => Some((0..16, 0x33)),
+            TensorType::Q4K | TensorType::Q5K => Some((4..16, 0x03)),
+            TensorType::Q6K => Some((192..208, 0x07)),
+            _ => None,
+        };
+        if let (Some((range, mask)), true) = (scales, unit) {
+            b[range].iter_mut().for_each(|s| *s &= mask);
+        }
+        match ty {
+            TensorType::MXFP4 if unit => b[0] = 128,
+            TensorType::MXFP4 => b[0] = 118 + b[0] % 14,
+            // finite: clear the top exponent bit
+            TensorType::F32 => b[3] &= 0xbf,
+            TensorType::F16 | TensorType::BF16 => b[1] &= 0xbf,
+            _ => {}
+        }
+    }
+    w
+}
+
+/// The two parts `d * (code - offset)` and `m` of every weight of a row of blocks.
+fn parts<U: Unpack>(w: &[u8]) -> (Vec<f32>, Vec<f32>) {
+    let n = w.len() / U::BYTES * U::BLOCK;
+    let mut padded = w.to_vec();
+    padded.resize(w.len().next_multiple_of(U::SPAN_BYTES), 0);
+    let (mut main, mut mins) = (Vec::new(), Vec::new());
+    for span in padded.chunks_exact(U::SPAN_BYTES) {
+        let mut head = Head::ZERO;
+        // SAFETY: the span is whole, and the scalar row runs everywhere.
+        unsafe { U::head::<Scalar>(span.as_ptr(), &mut head) };
+        for i in 0..SPAN {
+            // SAFETY: as above; 16 values per vector.
+            let code = unsafe { U::vector::<Scalar>(span.as_ptr(), i / 16)[i % 16] };
+            assert!(code <= U::MAX, "code {code} above {}", U::MAX);
+            main.push(head.d[i / U::GROUP] * (f32::from(code) - f32::from(U::OFFSET)));
+            mins.push(if U::MINS { head.m[i / U::GROUP] } else { 0.0 });
+        }
+    }
+    main.truncate(n);
+    mins.truncate(n);
+    (main, mins)
+}
+
+fn parts_of(ty: TensorType, w: &[u8]) -> (Vec<f32>, Vec<f32>) {
+    match ty {
+        TensorType::Q4_0 => parts::<q4::Q4_0>(w),
+        TensorType::Q4_1 => parts::<q4::Q4_1>(w),
+        TensorType::Q5_0 => parts::<q4::Q5_0>(w),
+        TensorType::Q5_1 => parts::<q4::Q5_1>(w),
+        TensorType::Q8_0 => parts::<q8::Q8_0>(w),
+        TensorType::Q2K => parts::<k::Q2K>(w),
+        TensorType::Q3K => parts::<k::Q3K>(w),
+        TensorType::Q4K => parts::<k::Q4K>(w),
+        TensorType::Q5K => parts::<k::Q5K>(w),
+        TensorType::Q6K => parts::<k::Q6K>(w),
+        TensorType::IQ4NL => parts::<iq::Iq4Nl>(w),
+        TensorType::MXFP4 => parts::<iq::Mxfp4>(w),
+        _ => {
+            let mut y = vec![0f32; w.len() / ty.block_bytes()];
+            decode(ty, w, &mut y).unwrap();
+            let none = vec![0f32; y.len()];
+            (y, none)
+        }
+    }
+}
+
+/// The values that a prepared column stands for.
+fn restored(kind: ActKind, column: &[u8], k: usize, regime: Regime) -> Vec<f32> {
+    let float = |at: usize| f32::from_le_bytes(column[at..at + 4].try_into().unwrap());
+    let kp = act::padded(k);
+    (0..k)
+        .map(|i| match (kind, regime) {
+            (ActKind::F32, _) => float(act::HEADER + 4 * i),
+            (_, Regime::Rows) => {
+                let q = f32::from(column[act::HEADER + i] as i8);
+                q * float(act::rows_offsets(kp).0 + i / 4 * 4)
+            }
+            (_, Regime::Panel) => {
+                let q = f32::from(column[act::HEADER + i] as i8);
+                q * float(act::panel_offsets(kp, 32).scales + i / 32 * 4)
+            }
+        })
+        .collect()
+}
+
+fn prepared(kern: &Kernels, x: &[f32], k: usize, regime: Regime) -> Vec<u8> {
+    let bytes = kern.act().bytes(k);
+    let mut acts = vec![0xa5u8; x.len() / k * bytes];
+    for (x, dst) in x.chunks_exact(k).zip(acts.chunks_exact_mut(bytes)) {
+        kern.prepare(x, dst, regime);
+    }
+    acts
+}
+
+struct Case {
+    ty: TensorType,
+    k: usize,
+    n_rows: usize,
+    n_cols: usize,
+    w: Vec<u8>,
+    x: Vec<f32>,
+}
+
+impl Case {
+    fn new(rng: &mut Rng, ty: TensorType, k: usize, n_rows: usize, n_cols: usize) -> Self {
+        let w = blocks(rng, ty, k * n_rows, false);
+        let x = (0..k * n_cols).map(|_| rng.value()).collect();
+        Self { ty, k, n_rows, n_cols, w, x }
+    }
+
+    fn run(&self, kern: &Kernels, regime: Regime) -> Vec<f32> {
+        let acts = prepared(kern, &self.x, self.k, regime);
+        let (w, k, rows, cols) = (&self.w, self.k, self.n_rows, self.n_cols);
+        // a stride wider than the rows: what lies between must stay untouched
+        let stride = rows + 3;
+        let mut y = vec![f32::from_bits(0x7fc0_1234); cols * stride];
+        let mut out = Out::new(&mut y, cols, rows, stride);
+        match regime {
+            Regime::Rows => kern.rows(w, k, rows, &acts, cols, &mut out),
+            Regime::Panel => {
+                let mut scratch = vec![0u8; kern.panel_scratch(cols)];
+                kern.panel(w, k, rows, &acts, cols, &mut out, &mut scratch);
+            }
+        }
+        let untouched = |x: &f32| x.to_bits() == 0x7fc0_1234;
+        assert!(y.chunks(stride).all(|c| c[rows..].iter().all(untouched)), "{}", kern.id());
+        y.chunks(stride).flat_map(|c| c[..rows].to_vec()).collect()
+    }
+
+    /// Exact results and sums of magnitudes.
+    fn exact(&self, regime: Regime) -> Vec<(f64, f64)> {
+        let scalar = kernels(self.ty, Isa::Scalar).unwrap();
+        let acts = prepared(scalar, &self.x, self.k, regime);
+        let (main, mins) = parts_of(self.ty, &self.w);
+        let mut out = Vec::new();
+        for column in acts.chunks_exact(scalar.act().bytes(self.k)) {
+            let x = restored(scalar.act(), column, self.k, regime);
+            for r in 0..self.n_rows {
+                let (mut sum, mut size) = (0f64, 0f64);
+                for (i, &x) in x.iter().enumerate() {
+                    let (a, m) = (main[r * self.k + i], mins[r * self.k + i]);
+                    let (a, m) = (f64::from(a) * f64::from(x), f64::from(m) * f64::from(x));
+                    sum += a + m;
+                    size += a.abs() + m.abs();
+                }
+                out.push((sum, size));
+            }
+        }
+        out
+    }
+}
+
+/// Row lengths to try: a tail after whole spans, less than a span, several spans.
+fn lengths(ty: TensorType) -> &'static [usize] {
+    match ty.block_len() {
+        1 => &[1, 7, 15, 16, 67, 576],
+        32 => &[32, 64, 224, 256, 576, 1536],
+        _ => &[256, 512, 1280],
+    }
+}
+
+#[test]
+fn unpackers_agree_with_decoders_to_the_bit() {
+    let mut rng = Rng(1);
+    for &ty in SUPPORTED {
+        let w = blocks(&mut rng, ty, 2048, false);
+        let mut decoded = vec![0f32; 2048];
+        decode(ty, &w, &mut decoded).unwrap();
+        let (main, mins) = parts_of(ty, &w);
+        for (i, y) in decoded.iter().enumerate() {
+            let found = if mins[i] == 0.0 { main[i] } else { main[i] + mins[i] };
+            assert!(found == *y, "{ty}: value {i}: {found} instead of {y}");
+        }
+    }
+}
+
+#[test]
+fn every_kernel_is_within_the_bound_of_exact_arithmetic() {
+    let mut rng = Rng(2);
+    let shapes = [(1, 1), (2, 3), (5, 1), (7, 2), (3, 16), (33, 5), (70, 13)];
+    for &ty in SUPPORTED {
+        for (i, &k) in lengths(ty).iter().enumerate() {
+            let (n_rows, n_cols) = shapes[(i + ty.block_bytes()) % shapes.len()];
+            let case = Case::new(&mut rng, ty, k, n_rows, n_cols);
+            for regime in [Regime::Rows, Regime::Panel] {
+                let exact = case.exact(regime);
+                for isa in Isa::available() {
+                    let kern = kernels(ty, isa).unwrap();
+                    let found = case.run(kern, regime);
+                    for (j, (y, (sum, size))) in found.iter().zip(&exact).enumerate() {
+                        let bound = f64::from(Kernels::ERROR_BOUND) * size;
+                        let off = (f64::from(*y) - sum).abs();
+                        let id = kern.id();
+                        assert!(
+                            off <= bound,
+                            "{id} {regime:?} k {k} output {j}: {y} instead of {sum}, off {off:e}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn integer_parts_are_exact_on_every_row() {
+    let mut rng = Rng(3);
+    for &ty in SUPPORTED.iter().filter(|ty| ty.block_len() > 1) {
+        let k = 512;
+        let mut case = Case::new(&mut rng, ty, k, 37, 7);
+        case.w = blocks(&mut rng, ty, k * 37, true);
+        // whole numbers with 127 in every group of four: all activation scales are one
+        case.x = (0..k * 7)
+            .map(|i| if i % 4 == 1 { 127.0 } else { rng.below(255) as f32 - 127.0 })
+            .collect();
+        for regime in [Regime::Rows, Regime::Panel] {
+            let exact = case.exact(regime);
+            let largest = exact.iter().fold(0.0, |a, &(_, size)| size.max(a));
+            assert!(largest < f64::from(1 << 24), "{ty}: {largest} is not exact in float32");
+            for isa in Isa::available() {
+                let kern = kernels(ty, isa).unwrap();
+                for (y, (sum, _)) in case.run(kern, regime).iter().zip(&exact) {
+                    assert_eq!(f64::from(*y), *sum, "{} {regime:?}", kern.id());
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_result_depends_on_its_row_and_column_alone() {
+    let mut rng = Rng(4);
+    for &ty in SUPPORTED {
+        let k = if ty.block_len() == 256 { 512 } else { 320 };
+        for isa in Isa::available() {
+            let kern = kernels(ty, isa).unwrap();
+            for regime in [Regime::Rows, Regime::Panel] {
+                let case = Case::new(&mut rng, ty, k, 21, 16);
+                let whole = case.run(kern, regime);
+                let row_bytes = case.w.len() / 21;
+                for (r0, r1, c0, c1) in
+                    [(0, 21, 3, 4), (5, 6, 0, 16), (2, 9, 11, 13), (20, 21, 15, 16)]
+                {
+                    let part = Case {
+                        n_rows: r1 - r0,
+                        n_cols: c1 - c0,
+                        w: case.w[r0 * row_bytes..r1 * row_bytes].to_vec(),
+                        x: case.x[c0 * k..c1 * k].to_vec(),
+                        ..case
+                    };
+                    let found = part.run(kern, regime);
+                    for c in c0..c1 {
+                        for r in r0..r1 {
+                            let a = found[(c - c0) * (r1 - r0) + r - r0];
+                            let b = whole[c * 21 + r];
+                            assert_eq!(a.to_bits(), b.to_bits(), "{} {regime:?}", kern.id());
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn long_rows_and_many_columns_stay_within_the_bound() {
+    let mut rng = Rng(5);
+    for (ty, k, n_rows, n_cols) in [
+        (TensorType::Q4_1, 14336, 5, 2),
+        (TensorType::Q6K, 8192, 3, 1),
+        (TensorType::Q4K, 2048, 40, 67),
+    ] {
+        let case = Case::new(&mut rng, ty, k, n_rows, n_cols);
+        let regime = if n_cols > 16 { Regime::Panel } else { Regime::Rows };
+        let exact = case.exact(regime);
+        for isa in Isa::available() {
+            let kern = kernels(ty, isa).unwrap();
+            for (y, (sum, size)) in case.run(kern, regime).iter().zip(&exact) {
+                let off = (f64::from(*y) - sum).abs();
+                assert!(off <= f64::from(Kernels::ERROR_BOUND) * size, "{}: {off:e}", kern.id());
+            }
+        }
+    }
+}
+
+#[test]
+fn prepared_columns_are_the_same_bytes_on_every_row() {
+    let mut rng = Rng(6);
+    for k in [1, 31, 32, 64, 100, 256, 576, 1000] {
+        let mut x: Vec<f32> = (0..k).map(|_| rng.value()).collect();
+        let odd = [0.0, -0.0, 1e-36, 1e-38, f32::MAX, f32::MIN_POSITIVE, 63.5, 0.5, -2.5];
+        for (i, v) in odd.into_iter().enumerate() {
+            x[(i * 37) % k] = v;
+        }
+        for ty in [TensorType::Q4_1, TensorType::F16] {
+            for regime in [Regime::Rows, Regime::Panel] {
+                let scalar = kernels(ty, Isa::Scalar).unwrap();
+                let expected = prepared(scalar, &x, k, regime);
+                for isa in Isa::available() {
+                    let kern = kernels(ty, isa).unwrap();
+                    assert!(prepared(kern, &x, k, regime) == expected, "{} k {k}", kern.id());
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn rounding_is_half_to_even_with_a_scale_per_group() {
+    let kern = kernels(TensorType::Q4_1, Isa::detect()).unwrap();
+    let x = [127.0, 0.5, 1.5, -2.5, 254.0, 1.0, -3.0, 7.0];
+    let column = prepared(kern, &x, 8, Regime::Rows);
+    let q: Vec<i8> = column[act::HEADER..][..8].iter().map(|&b| b as i8).collect();
+    assert_eq!(q, [127, 0, 2, -2, 127, 0, -2, 4]);
+    let restored = restored(ActKind::Q8, &column, 8, Regime::Rows);
+    assert_eq!(restored, [127.0, 0.0, 2.0, -2.0, 254.0, 0.0, -4.0, 8.0]);
+}
+
+#[test]
+fn an_activation_that_is_not_finite_makes_the_results_nan() {
+    let mut rng = Rng(7);
+    for &ty in SUPPORTED {
+        for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let mut case = Case::new(&mut rng, ty, 256, 3, 2);
+            // weights that are not zero anywhere near it
+            case.x[256 + 70] = bad;
+            for isa in Isa::available() {
+                let kern = kernels(ty, isa).unwrap();
+                for regime in [Regime::Rows, Regime::Panel] {
+                    let y = case.run(kern, regime);
+                    assert!(y[..3].iter().all(|y| y.is_finite()), "{}: {y:?}", kern.id());
+                    assert!(y[3..].iter().all(|y| !y.is_finite()), "{}: {y:?}", kern.id());
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn zero_weights_and_zero_activations_give_zero() {
+    for &ty in SUPPORTED {
+        let k = 512;
+        let zero = Case {
+            ty,
+            k,
+            n_rows: 5,
+            n_cols: 3,
+            w: blocks(&mut Rng(8), ty, 5 * k, false),
+            x: vec![0.0; 3 * k],
+        };
+        for isa in Isa::available() {
+            for regime in [Regime::Rows, Regime::Panel] {
+                let y = zero.run(kernels(ty, isa).unwrap(), regime);
+                assert!(y.iter().all(|&y| y == 0.0), "{ty} {isa}");
+            }
+        }
+    }
+}
+
+#[test]
+#[should_panic(expected = "(tag, k) of a prepared column")]
+fn a_column_prepared_for_the_other_driver_is_refused() {
+    let kern = kernels(TensorType::Q8_0, Isa::Scalar).unwrap();
+    let acts = prepared(kern, &[1.0; 32], 32, Regime::Panel);
+    let mut y = [0f32];
+    kern.rows(&[0; 34], 32, 1, &acts, 1, &mut Out::new(&mut y, 1, 1, 1));
+}
+
+#[test]
+#[should_panic(expected = "do not fit 5 floats")]
+fn a_view_past_the_end_is_refused() {
+    Out::new(&mut [0f32; 5], 2, 3, 3);
+}

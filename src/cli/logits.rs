@@ -1,0 +1,66 @@
+//! `pumice logits`: the logits after each of some tokens, for comparisons.
+
+use super::options::EngineArgs;
+use anyhow::{Context as _, bail};
+use models::{Cancel, Context, Row};
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// Token ids, separated by white space
+    #[arg(long, value_name = "FILE")]
+    tokens: PathBuf,
+    /// Receives little-endian float32, [n_tokens, n_vocab]
+    #[arg(long, short, value_name = "FILE")]
+    output: PathBuf,
+    #[command(flatten)]
+    engine: EngineArgs,
+}
+
+pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let ids = read_ids(&args.tokens)?;
+    let model = args.engine.open()?;
+    let mut options = args.engine.session_options()?.context;
+    options.n_ctx = options.n_ctx.or(Some(ids.len()));
+    let mut context = Context::new(model.core().clone(), &options)?;
+    let rows: Vec<Row> = ids
+        .iter()
+        .enumerate()
+        .map(|(pos, &token)| Row { token, seq: 0, pos, logits: true })
+        .collect();
+    let name = || args.output.display().to_string();
+    let mut file = BufWriter::new(File::create(&args.output).with_context(name)?);
+    let mut outcome = Ok(());
+    let cancel = Cancel::new();
+    let mut bytes = Vec::new();
+    let stepped = context.step(&rows, &cancel, &mut |_, logits| {
+        bytes.clear();
+        bytes.extend(logits.iter().flat_map(|v| v.to_le_bytes()));
+        if outcome.is_ok() {
+            outcome = file.write_all(&bytes);
+            if outcome.is_err() {
+                cancel.cancel();
+            }
+        }
+    });
+    outcome.and_then(|()| file.flush()).with_context(name)?;
+    stepped?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Ids of a text file.
+fn read_ids(path: &std::path::Path) -> anyhow::Result<Vec<u32>> {
+    let name = path.display();
+    let text = std::fs::read_to_string(path).with_context(|| format!("{name}"))?;
+    let ids: Vec<u32> = text
+        .split_whitespace()
+        .map(|word| word.parse().with_context(|| format!("{name}: {word:?} is not a token id")))
+        .collect::<Result<_, _>>()?;
+    if ids.is_empty() {
+        bail!("{name}: no token ids in it");
+    }
+    Ok(ids)
+}

@@ -1,0 +1,105 @@
+//! The command line: one file per command.
+
+mod archs;
+mod logits;
+mod options;
+mod out;
+#[cfg(feature = "hub")]
+mod pull;
+mod run;
+mod tokenize;
+
+use clap::{CommandFactory, Parser, Subcommand};
+use std::process::ExitCode;
+
+/// Runs GGUF language models on the CPU.
+#[derive(Parser)]
+#[command(name = "pumice", version, about, max_term_width = 100)]
+#[command(after_help = "Run 'pumice COMMAND --help' for a command's options.")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Answer one prompt
+    Run(run::Args),
+    /// Text on stdin to token ids
+    Tokenize(tokenize::TokenizeArgs),
+    /// Token ids on stdin to text
+    Detokenize(tokenize::DetokenizeArgs),
+    /// Write the logits of given tokens to a file
+    Logits(logits::Args),
+    /// Fetch a model into the cache folder
+    #[cfg(feature = "hub")]
+    Pull(pull::PullArgs),
+    /// List the models in the cache folder and in the catalogue
+    #[cfg(feature = "hub")]
+    List(pull::ListArgs),
+    /// Remove models from the cache folder
+    #[cfg(feature = "hub")]
+    Rm(pull::RmArgs),
+    /// List the supported architectures
+    Archs,
+    /// Print a shell's completion script
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page
+    #[command(hide = true)]
+    Man,
+}
+
+/// Parses the arguments, runs the command and reports its failure: exit code 1, or 2 for usage.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse_from(options::long_forms(std::env::args_os()));
+    let outcome = match cli.command {
+        Command::Run(args) => run::run(args),
+        Command::Tokenize(args) => tokenize::tokenize(&args),
+        Command::Detokenize(args) => tokenize::detokenize(&args),
+        Command::Logits(args) => logits::run(args),
+        #[cfg(feature = "hub")]
+        Command::Pull(args) => pull::pull(&args),
+        #[cfg(feature = "hub")]
+        Command::List(args) => pull::list(&args),
+        #[cfg(feature = "hub")]
+        Command::Rm(args) => pull::rm(&args),
+        Command::Archs => archs::run(),
+        Command::Completions { shell } => completions(shell),
+        Command::Man => man(),
+    };
+    match outcome {
+        Ok(code) => code,
+        Err(e) if out::is_closed_pipe(&e) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("error: {e:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn completions(shell: clap_complete::Shell) -> anyhow::Result<ExitCode> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "pumice", &mut script);
+    out::write_all(&script)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn man() -> anyhow::Result<ExitCode> {
+    let mut page = Vec::new();
+    clap_mangen::Man::new(Cli::command()).render(&mut page)?;
+    out::write_all(&page)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,176 @@
+//! The engine's options: one struct on every command that loads a model.
+
+use anyhow::Context as _;
+use formats::Access;
+use models::ContextOptions;
+use pumice::{Model, ModelOptions, Session, SessionOptions};
+use quant::{Isa, KvType};
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// Short forms of more than one letter, which people's fingers know; clap has none, so they are
+/// turned into the long ones.
+const SHORT_FORMS: &[(&str, &str)] = &[
+    ("-ub", "--ubatch-size"),
+    ("-ctk", "--cache-type-k"),
+    ("-ctv", "--cache-type-v"),
+];
+
+/// The arguments with short forms of several letters replaced; what follows `--` is left alone.
+pub fn long_forms(args: impl IntoIterator<Item = OsString>) -> impl Iterator<Item = OsString> {
+    let mut verbatim = false;
+    args.into_iter().map(move |arg| {
+        verbatim |= arg == "--";
+        let long = SHORT_FORMS.iter().find(|(short, _)| !verbatim && arg == *short);
+        long.map_or(arg, |(_, long)| (*long).into())
+    })
+}
+
+/// Which model, and how it runs.
+#[derive(clap::Args, Clone, Debug)]
+#[command(next_help_heading = "Engine")]
+pub struct EngineArgs {
+    /// Model file, catalogue name or hf:OWNER/REPO[:QUANT] [default: smollm2:135m]
+    #[arg(short, long, value_name = "FILE|NAME")]
+    pub model: Option<String>,
+    /// Threads [default: physical cores that the process may use]
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub threads: Option<u16>,
+    /// Positions of the context [default: the model's, at most 4096]
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub ctx_size: Option<u32>,
+    /// Most tokens handed to the engine at a time
+    #[arg(short, long, value_name = "N", default_value_t = 2048,
+          value_parser = clap::value_parser!(u32).range(1..))]
+    pub batch_size: u32,
+    /// Most tokens that go through the layers at a time [short form: -ub]
+    #[arg(long, value_name = "N", default_value_t = 512,
+          value_parser = clap::value_parser!(u32).range(1..=65536))]
+    pub ubatch_size: u32,
+    /// Type of cached keys: f32, f16, bf16, q8_0 [short form: -ctk]
+    #[arg(long, value_name = "TYPE", default_value_t = KvType::F16)]
+    pub cache_type_k: KvType,
+    /// Type of cached values: f32, f16, bf16, q8_0 [short form: -ctv]
+    #[arg(long, value_name = "TYPE", default_value_t = KvType::F16)]
+    pub cache_type_v: KvType,
+    /// Instruction set of the kernels [default: the best this CPU has]
+    #[arg(long, value_name = "NAME", env = "PUMICE_ISA")]
+    pub isa: Option<Isa>,
+    /// The same bits for every micro-batch size; long prompts take longer
+    #[arg(long)]
+    pub deterministic: bool,
+    /// Read the model into memory instead of mapping the file
+    #[arg(long)]
+    pub no_mmap: bool,
+    /// Keep the model's pages in memory
+    #[arg(long)]
+    pub mlock: bool,
+    /// A tokenizer.json to use instead of the file's own vocabulary
+    #[arg(long, value_name = "FILE")]
+    pub tokenizer: Option<PathBuf>,
+    /// Say more on stderr
+    #[arg(short, long)]
+    pub verbose: bool,
+    /// Say nothing on stderr but errors
+    #[arg(short, long, conflicts_with = "verbose")]
+    pub quiet: bool,
+}
+
+impl EngineArgs {
+    /// The file that `--model` means; without it, the default model, pulled when absent.
+    ///
+    /// # Errors
+    /// An unknown name, or a failed download.
+    pub fn path(&self) -> anyhow::Result<PathBuf> {
+        super::options::resolve(self.model.as_deref(), self.quiet)
+    }
+
+    /// How the file is opened.
+    pub fn model_options(&self) -> ModelOptions {
+        ModelOptions {
+            access: if self.no_mmap { Access::Read } else { Access::Mmap },
+            mlock: self.mlock,
+            tokenizer: self.tokenizer.clone(),
+        }
+    }
+
+    /// How sessions run.
+    ///
+    /// # Errors
+    /// An instruction set that this CPU does not have.
+    pub fn session_options(&self) -> anyhow::Result<SessionOptions> {
+        let isa = self.isa.unwrap_or_else(Isa::detect);
+        anyhow::ensure!(isa.is_available(), "this CPU cannot run the {isa} kernels");
+        Ok(SessionOptions {
+            context: ContextOptions {
+                n_ctx: self.ctx_size.map(|n| n as usize),
+                n_seq: 1,
+                n_ubatch: self.ubatch_size as usize,
+                type_k: self.cache_type_k,
+                type_v: self.cache_type_v,
+                n_threads: self.threads.map(usize::from),
+                isa,
+                deterministic: self.deterministic,
+            },
+            n_batch: self.batch_size as usize,
+        })
+    }
+
+    /// Opens the model.
+    ///
+    /// # Errors
+    /// As [`EngineArgs::path`] and [`Model::open`].
+    pub fn open(&self) -> anyhow::Result<Model> {
+        let path = self.path()?;
+        Model::open(&path, self.model_options())
+            .with_context(|| format!("cannot load {}", path.display()))
+    }
+
+    /// Makes a session and says on stderr what a user should know of it.
+    ///
+    /// # Errors
+    /// As [`Session::new`].
+    pub fn session(&self, model: &Model) -> anyhow::Result<Session> {
+        let session = Session::new(model, &self.session_options()?).with_context(|| {
+            let path = model.gguf().path().map(|p| p.display().to_string());
+            format!("cannot run {}", path.unwrap_or_default())
+        })?;
+        let context = session.context();
+        if let (Some(wanted), false) = (context.lowered_from(), self.quiet) {
+            let n_ctx = context.n_ctx();
+            eprintln!("note: a context of {wanted} does not fit in memory; using {n_ctx}");
+        }
+        if self.verbose {
+            let hp = model.core().hparams();
+            let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+            let memory = context.memory();
+            eprintln!(
+                "{} · {} layers · context {} · {} threads · {} · {:.0} MiB weights, {:.0} MiB \
+                 cache, {:.0} MiB scratch",
+                hp.arch,
+                hp.n_layer,
+                context.n_ctx(),
+                context.n_threads(),
+                context.isa(),
+                mib(memory.weights),
+                mib(memory.state),
+                mib(memory.scratch),
+            );
+        }
+        Ok(session)
+    }
+}
+
+/// The file behind a name.
+#[cfg(feature = "hub")]
+pub(super) fn resolve(name: Option<&str>, quiet: bool) -> anyhow::Result<PathBuf> {
+    crate::cli::pull::resolve(name, quiet)
+}
+
+/// Without the hub, names are paths.
+#[cfg(not(feature = "hub"))]
+pub(super) fn resolve(name: Option<&str>, _quiet: bool) -> anyhow::Result<PathBuf> {
+    name.map(PathBuf::from).context(
+        "no model given: pass -m FILE (this build cannot download one: it lacks the hub feature)",
+    )
+}

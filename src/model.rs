@@ -1,0 +1,202 @@
+//! A model file with its vocabulary and chat template.
+
+use crate::error::Error;
+use crate::text::Segment;
+use crate::text::template::{ChatTemplate, RenderInput, fallback};
+use crate::text::tokenizer::{Show, Special, Tokenizer};
+use formats::{Access, Gguf};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+
+/// How a file is opened.
+#[derive(Clone, Debug)]
+pub struct ModelOptions {
+    /// Map the file, or read it into memory.
+    pub access: Access,
+    /// Keep the file's pages in memory.
+    pub mlock: bool,
+    /// A `tokenizer.json` to use instead of the file's own vocabulary.
+    pub tokenizer: Option<PathBuf>,
+}
+
+impl Default for ModelOptions {
+    fn default() -> Self {
+        ModelOptions { access: Access::Mmap, mlock: false, tokenizer: None }
+    }
+}
+
+/// An open model: file, hyper-parameters, vocabulary, chat template. Clones share everything.
+#[derive(Clone)]
+pub struct Model {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    core: Arc<models::Model>,
+    options: ModelOptions,
+    tokenizer: OnceLock<Tokenizer>,
+    template: OnceLock<ChatTemplate>,
+}
+
+/// A turn of a conversation.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Message {
+    /// "system", "user", "assistant" or what else the template knows.
+    pub role: String,
+    /// The text.
+    pub content: String,
+}
+
+impl Message {
+    /// A turn.
+    pub fn new(role: impl Into<String>, content: impl Into<String>) -> Message {
+        Message { role: role.into(), content: content.into() }
+    }
+}
+
+impl Model {
+    /// Opens a file and reads what it says of itself; its tensors are looked at by
+    /// [`crate::Session::new`], its vocabulary when it is first needed.
+    ///
+    /// # Errors
+    /// An unreadable or damaged file, an unknown architecture, metadata out of range.
+    pub fn open(path: impl AsRef<Path>, options: ModelOptions) -> Result<Model, Error> {
+        let gguf = Arc::new(Gguf::open(path.as_ref(), options.access)?);
+        if options.mlock {
+            gguf.lock()?;
+        }
+        let core = Arc::new(models::Model::new(gguf)?);
+        Ok(Model {
+            inner: Arc::new(Inner {
+                core,
+                options,
+                tokenizer: OnceLock::new(),
+                template: OnceLock::new(),
+            }),
+        })
+    }
+
+    /// The model without its text side.
+    pub fn core(&self) -> &Arc<models::Model> {
+        &self.inner.core
+    }
+
+    /// The file.
+    pub fn gguf(&self) -> &Arc<Gguf> {
+        self.inner.core.gguf()
+    }
+
+    /// The vocabulary: the one given by [`ModelOptions::tokenizer`], else the file's.
+    ///
+    /// # Errors
+    /// A vocabulary that is missing, damaged or of an unknown kind.
+    pub fn tokenizer(&self) -> Result<&Tokenizer, Error> {
+        let inner = &*self.inner;
+        if let Some(t) = inner.tokenizer.get() {
+            return Ok(t);
+        }
+        let tokenizer = load_tokenizer(self.gguf(), inner.options.tokenizer.as_deref())?;
+        Ok(inner.tokenizer.get_or_init(|| tokenizer))
+    }
+
+    /// The file's chat template, or the built-in one that fits its vocabulary.
+    ///
+    /// # Errors
+    /// A template that does not compile; the vocabulary's errors where there is no template.
+    pub fn chat_template(&self) -> Result<&ChatTemplate, Error> {
+        if let Some(t) = self.inner.template.get() {
+            return Ok(t);
+        }
+        let template = match self.own_template()? {
+            Some(source) => ChatTemplate::new(source)?,
+            None => {
+                let tokenizer = self.tokenizer()?;
+                ChatTemplate::new(fallback(|text| tokenizer.id_of(text).is_some()).source)?
+            }
+        };
+        Ok(self.inner.template.get_or_init(|| template))
+    }
+
+    /// The template that the file carries.
+    fn own_template(&self) -> Result<Option<&str>, Error> {
+        let found = self.gguf().metadata().str("tokenizer.chat_template")?;
+        Ok(found.filter(|t| !t.trim().is_empty()))
+    }
+
+    /// Name of the built-in template in use; `None` when the file has its own.
+    ///
+    /// # Errors
+    /// As [`Model::chat_template`].
+    pub fn fallback_template(&self) -> Result<Option<&'static str>, Error> {
+        if self.own_template()?.is_some() {
+            return Ok(None);
+        }
+        let tokenizer = self.tokenizer()?;
+        Ok(Some(fallback(|text| tokenizer.id_of(text).is_some()).name))
+    }
+
+    /// The prompt of a conversation, with where each part of it comes from.
+    ///
+    /// # Errors
+    /// The template's refusal or failure.
+    pub fn chat_segments(&self, mut input: RenderInput) -> Result<Vec<Segment>, Error> {
+        let tokenizer = self.tokenizer()?;
+        let text = |id: Option<u32>| {
+            let bytes = id.and_then(|id| tokenizer.token_bytes(id)).unwrap_or_default();
+            String::from_utf8_lossy(bytes).into_owned()
+        };
+        input.bos_token = text(tokenizer.special().bos);
+        input.eos_token = text(tokenizer.special().eos);
+        Ok(self.chat_template()?.render_segments(&input)?)
+    }
+
+    /// The tokens of a conversation up to where the assistant speaks. Text of the messages never
+    /// becomes a control token.
+    ///
+    /// # Errors
+    /// As [`Model::chat_segments`].
+    pub fn chat_tokens(&self, messages: &[Message]) -> Result<Vec<u32>, Error> {
+        let list = messages
+            .iter()
+            .map(|m| serde_json::json!({"role": m.role, "content": m.content}))
+            .collect();
+        let segments = self.chat_segments(RenderInput::new(serde_json::Value::Array(list)))?;
+        Ok(self.tokenizer()?.encode_segments(&segments)?)
+    }
+
+    /// The tokens of a text as it is, with BOS where the file asks for it.
+    ///
+    /// # Errors
+    /// The vocabulary's.
+    pub fn raw_tokens(&self, text: &str) -> Result<Vec<u32>, Error> {
+        let segment = Segment { text: text.into(), trusted: true };
+        Ok(self.tokenizer()?.encode_segments(&[segment])?)
+    }
+
+    /// The text of tokens, without control tokens.
+    ///
+    /// # Errors
+    /// An id outside the vocabulary.
+    pub fn text_of(&self, ids: &[u32]) -> Result<String, Error> {
+        Ok(self.tokenizer()?.decode(ids, Show::Text)?)
+    }
+
+    /// The tokens of plain text in which nothing counts as special, nothing added.
+    ///
+    /// # Errors
+    /// The vocabulary's.
+    pub fn plain_tokens(&self, text: &str) -> Result<Vec<u32>, Error> {
+        Ok(self.tokenizer()?.encode(text, Special::Plain, false)?)
+    }
+}
+
+/// The vocabulary of `gguf`, or the `tokenizer.json` at `json` in its place.
+///
+/// # Errors
+/// A vocabulary that is missing, damaged or of an unknown kind.
+pub fn load_tokenizer(gguf: &Gguf, json: Option<&Path>) -> Result<Tokenizer, Error> {
+    match json {
+        None => Ok(Tokenizer::from_gguf(gguf)?),
+        Some(_) => unreachable!(),
+    }
+}

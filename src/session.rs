@@ -1,0 +1,266 @@
+//! One conversation with a model: feeding tokens, drawing tokens, streaming text.
+
+use crate::error::Error;
+use crate::model::Model;
+use crate::sample::{Sampler, SamplerOptions};
+use crate::text::stop::StopMatcher;
+use crate::text::tokenizer::{Detokenizer, Show};
+use models::{Cancel, Context, ContextOptions, Row};
+use std::ops::ControlFlow;
+use std::time::{Duration, Instant};
+
+/// How a session runs.
+#[derive(Clone, Debug)]
+pub struct SessionOptions {
+    /// Context, KV types, threads, instruction set.
+    pub context: ContextOptions,
+    /// Most rows handed to the engine at a time; between two such steps a prompt can be cancelled
+    /// even where a single phase is long.
+    pub n_batch: usize,
+}
+
+impl Default for SessionOptions {
+    fn default() -> Self {
+        SessionOptions { context: ContextOptions::default(), n_batch: 2048 }
+    }
+}
+
+/// Tokens and time of prefill and decode.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Timings {
+    /// Prompt tokens run.
+    pub n_prefill: usize,
+    /// Time they took.
+    pub prefill: Duration,
+    /// Tokens generated one by one.
+    pub n_decode: usize,
+    /// Time they took, drawing and decoding to text included.
+    pub decode: Duration,
+}
+
+/// When to end an answer besides the model's own end.
+#[derive(Clone, Debug, Default)]
+pub struct Limits {
+    /// Most tokens; `None` = until the end of the answer.
+    pub n_predict: Option<usize>,
+    /// Texts that end the answer; they are not part of it.
+    pub stop: Vec<String>,
+}
+
+/// Why an answer ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Finish {
+    /// The model drew a token of its end-of-generation set.
+    EndOfAnswer(u32),
+    /// A stop text appeared.
+    StopText,
+    /// The number of tokens asked for was reached.
+    Length,
+    /// The context is full.
+    ContextFull,
+    /// The receiver of the text, or the cancel flag, ended it.
+    Cancelled,
+}
+
+/// A running conversation.
+pub struct Session {
+    model: Model,
+    context: Context,
+    /// What sequence 0 holds.
+    tokens: Vec<u32>,
+    /// Logits after the last token.
+    logits: Vec<f32>,
+    n_batch: usize,
+    cancel: Cancel,
+    timings: Timings,
+    rows: Vec<Row>,
+}
+
+impl Session {
+    /// Binds the model's tensors and takes memory for a context.
+    ///
+    /// # Errors
+    /// Tensors that are missing, misshapen or left over; not enough memory, with the figures.
+    pub fn new(model: &Model, options: &SessionOptions) -> Result<Session, Error> {
+        Ok(Session {
+            context: Context::new(model.core().clone(), &options.context)?,
+            model: model.clone(),
+            tokens: Vec::new(),
+            logits: Vec::new(),
+            n_batch: options.n_batch.max(1),
+            cancel: Cancel::new(),
+            timings: Timings::default(),
+            rows: Vec::new(),
+        })
+    }
+
+    /// The model.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// The engine below.
+    pub fn context(&self) -> &Context {
+        &self.context
+    }
+
+    /// A flag that ends the running prefill or answer, from any thread.
+    pub fn cancel_flag(&self) -> Cancel {
+        self.cancel.clone()
+    }
+
+    /// The tokens that the context holds.
+    pub fn tokens(&self) -> &[u32] {
+        &self.tokens
+    }
+
+    /// Logits after the last token, [n_vocab]; empty before the first.
+    pub fn logits(&self) -> &[f32] {
+        &self.logits
+    }
+
+    /// Tokens and time so far.
+    pub fn timings(&self) -> Timings {
+        self.timings
+    }
+
+    /// Forgets everything.
+    pub fn clear(&mut self) {
+        self.context.truncate(0, 0);
+        self.tokens.clear();
+        self.logits.clear();
+    }
+
+    /// Makes the context hold exactly `ids`: keeps the beginning that it shares with them, runs the
+    /// rest.
+    ///
+    /// # Errors
+    /// An empty prompt, more tokens than the context has positions (nothing is run then), or a
+    /// failed or cancelled step; what was run up to there stays.
+    pub fn set_prompt(&mut self, ids: &[u32]) -> Result<(), Error> {
+        if ids.is_empty() {
+            return Err(Error::EmptyPrompt);
+        }
+        let n_ctx = self.context.n_ctx();
+        if ids.len() > n_ctx {
+            return Err(models::Error::ContextOverflow { seq: 0, used: 0, asked: ids.len(), n_ctx }
+                .into());
+        }
+        let same = self.tokens.iter().zip(ids).take_while(|(a, b)| a == b).count();
+        // The last token runs anyway: its logits are wanted.
+        let kept = self.context.truncate(0, same.min(ids.len() - 1));
+        self.tokens.truncate(kept);
+        self.feed(&ids[kept..])
+    }
+
+    /// Runs more tokens.
+    ///
+    /// # Errors
+    /// As [`Session::set_prompt`].
+    pub fn feed(&mut self, ids: &[u32]) -> Result<(), Error> {
+        let start = Instant::now();
+        let last = self.tokens.len() + ids.len();
+        for part in ids.chunks(self.n_batch) {
+            let at = self.tokens.len();
+            self.rows.clear();
+            self.rows.extend(part.iter().enumerate().map(|(i, &token)| {
+                let pos = at + i;
+                Row { token, seq: 0, pos, logits: pos + 1 == last }
+            }));
+            let logits = &mut self.logits;
+            let outcome = self.context.step(&self.rows, &self.cancel, &mut |_, row| {
+                logits.clear();
+                logits.extend_from_slice(row);
+            });
+            self.tokens.extend_from_slice(&part[..self.context.len(0) - at]);
+            outcome?;
+        }
+        self.timings.n_prefill += ids.len();
+        self.timings.prefill += start.elapsed();
+        Ok(())
+    }
+
+    /// A sampler for this model: ids beyond its vocabulary are never drawn, and the texts of tokens
+    /// are at hand.
+    ///
+    /// # Errors
+    /// An option out of its range.
+    pub fn sampler(&self, options: &SamplerOptions) -> Result<Sampler, Error> {
+        let n = self.model.tokenizer()?.n_tokens().min(self.context.n_vocab());
+        let model = self.model.clone();
+        let texts = move |id: u32, out: &mut Vec<u8>| {
+            let bytes = model.tokenizer().ok().and_then(|t| t.token_bytes(id));
+            out.extend_from_slice(bytes.unwrap_or_default());
+        };
+        Ok(Sampler::with_texts(options, n, std::sync::Arc::new(texts))?)
+    }
+
+    /// Draws tokens after what the context holds and hands their text to `on_text`, piece by piece,
+    /// never half a character. The last token drawn is not run: nothing follows it yet.
+    ///
+    /// # Errors
+    /// A failed step; a sampler that finds no token to draw; nothing in the context yet.
+    pub fn generate(
+        &mut self,
+        sampler: &mut Sampler,
+        limits: &Limits,
+        on_text: &mut dyn FnMut(&str) -> ControlFlow<()>,
+    ) -> Result<Finish, Error> {
+        if self.logits.is_empty() {
+            return Err(Error::EmptyPrompt);
+        }
+        let model = self.model.clone();
+        let tokenizer = model.tokenizer()?;
+        let mut detokenizer = Detokenizer::continuing(Show::Text);
+        let mut stop = StopMatcher::new(&limits.stop);
+        let start = Instant::now();
+        let mut n = 0;
+        let finish = loop {
+            if limits.n_predict.is_some_and(|most| n >= most) {
+                break Finish::Length;
+            }
+            let token = sampler.sample(&self.logits)?;
+            sampler.accept(token);
+            n += 1;
+            if tokenizer.is_eog(token) {
+                break Finish::EndOfAnswer(token);
+            }
+            let text = stop.push(detokenizer.push(tokenizer, token)?);
+            if !text.is_empty() && on_text(text).is_break() {
+                break Finish::Cancelled;
+            }
+            if stop.is_met() {
+                break Finish::StopText;
+            }
+            if limits.n_predict.is_some_and(|most| n >= most) {
+                break Finish::Length;
+            }
+            if self.tokens.len() == self.context.n_ctx() {
+                break Finish::ContextFull;
+            }
+            match self.decode_one(token) {
+                Err(e) if e.is_cancelled() => break Finish::Cancelled,
+                outcome => outcome?,
+            }
+        };
+        if !stop.is_met() {
+            let tail = stop.push(detokenizer.finish()).to_string() + stop.finish();
+            if !tail.is_empty() {
+                // The answer is over: whether more is wanted does not matter.
+                let _ = on_text(&tail);
+            }
+        }
+        self.timings.n_decode += n;
+        self.timings.decode += start.elapsed();
+        Ok(finish)
+    }
+
+    /// Runs one drawn token.
+    fn decode_one(&mut self, token: u32) -> Result<(), Error> {
+        let row = Row { token, seq: 0, pos: self.tokens.len(), logits: true };
+        let logits = &mut self.logits;
+        self.context.step(&[row], &self.cancel, &mut |_, new| logits.copy_from_slice(new))?;
+        self.tokens.push(token);
+        Ok(())
+    }
+}

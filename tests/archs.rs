@@ -1,0 +1,176 @@
+//! Every architecture against its golden tiny models: one batch, chunks, one by one, and two
+//! sequences interleaved.
+
+mod common;
+
+use formats::{Access, Gguf};
+use models::{Cancel, Context, ContextOptions, Model, Row};
+use pumice::{formats, models, quant};
+use quant::KvType;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Largest normalised error, unless a case brings its own.
+const MAX_NMSE: f64 = 1e-6;
+
+struct Case {
+    name: String,
+    model: Arc<Model>,
+    n_ctx: usize,
+    ids: Vec<u32>,
+    logits: Vec<f32>,
+    max_nmse: f64,
+}
+
+/// Cases under `folder` whose architecture is in the registry and that store logits.
+fn cases(folder: &Path) -> Vec<PathBuf> {
+    let mut found: Vec<PathBuf> = std::fs::read_dir(folder)
+        .unwrap_or_else(|e| panic!("{}: {e}", folder.display()))
+        .map(|entry| entry.unwrap().path())
+        .filter(|p| p.join("logits.f32").is_file() && p.join("model.gguf").is_file())
+        .filter(|p| {
+            let case = case_json(p);
+            let arch = case["arch"].as_str().unwrap();
+            models::arch::ARCHS.iter().any(|a| a.name == arch)
+        })
+        .collect();
+    found.sort();
+    found
+}
+
+fn case_json(folder: &Path) -> serde_json::Value {
+    serde_json::from_slice(&std::fs::read(folder.join("case.json")).unwrap()).unwrap()
+}
+
+fn load(folder: &Path) -> Case {
+    let case = case_json(folder);
+    let gguf = Arc::new(Gguf::open(&folder.join("model.gguf"), Access::Mmap).unwrap());
+    let ids = std::fs::read_to_string(folder.join("tokens.txt")).unwrap();
+    let ids: Vec<u32> = ids.split_whitespace().map(|id| id.parse().unwrap()).collect();
+    Case {
+        name: folder.file_name().unwrap().to_string_lossy().into_owned(),
+        model: Arc::new(Model::new(gguf).unwrap()),
+        n_ctx: case["n_ctx"].as_u64().map_or(2 * ids.len(), |n| n as usize),
+        logits: common::floats(&folder.join("logits.f32")),
+        max_nmse: case["max_nmse"].as_f64().unwrap_or(MAX_NMSE),
+        ids,
+    }
+}
+
+fn context(case: &Case, n_seq: usize) -> Context {
+    let options = ContextOptions {
+        n_ctx: Some(case.n_ctx),
+        n_seq,
+        type_k: KvType::F32,
+        type_v: KvType::F32,
+        n_threads: Some(2),
+        isa: isa(),
+        ..ContextOptions::default()
+    };
+    Context::new(case.model.clone(), &options).unwrap_or_else(|e| panic!("{}: {e}", case.name))
+}
+
+/// The instruction set that the environment forces, as for the command.
+fn isa() -> quant::Isa {
+    match std::env::var("PUMICE_ISA") {
+        Ok(name) => name.parse().unwrap(),
+        Err(_) => quant::Isa::detect(),
+    }
+}
+
+/// Logits of all rows, run in pieces of `size`.
+fn in_pieces(case: &Case, size: usize) -> Vec<f32> {
+    let mut context = context(case, 1);
+    let mut out = Vec::new();
+    for (i, part) in case.ids.chunks(size).enumerate() {
+        let rows: Vec<Row> = part
+            .iter()
+            .enumerate()
+            .map(|(j, &token)| Row { token, seq: 0, pos: i * size + j, logits: true })
+            .collect();
+        context.step(&rows, &Cancel::new(), &mut |_, l| out.extend_from_slice(l)).unwrap();
+    }
+    out
+}
+
+/// The ids as one sequence and their reverse as another, row by row in turn, in pieces of `size`
+/// rows. Returns the logits of each sequence.
+fn interleaved(case: &Case, size: usize) -> [Vec<f32>; 2] {
+    let mut context = context(case, 2);
+    let n = case.ids.len();
+    let rows: Vec<Row> = (0..2 * n)
+        .map(|i| {
+            let (seq, pos) = (i % 2, i / 2);
+            let token = case.ids[if seq == 0 { pos } else { n - 1 - pos }];
+            Row { token, seq, pos, logits: true }
+        })
+        .collect();
+    let mut out = [Vec::new(), Vec::new()];
+    for part in rows.chunks(size) {
+        let sink = &mut |i: usize, l: &[f32]| out[part[i].seq].extend_from_slice(l);
+        context.step(part, &Cancel::new(), sink).unwrap();
+    }
+    out
+}
+
+/// Error relative to `b`, each row's mean taken off both.
+fn nmse(a: &[f32], b: &[f32], n_vocab: usize) -> f64 {
+    assert_eq!(a.len(), b.len(), "numbers of logits");
+    let (mut error, mut power) = (0.0, 0.0);
+    for (a, b) in a.chunks_exact(n_vocab).zip(b.chunks_exact(n_vocab)) {
+        let mean = |x: &[f32]| x.iter().map(|&v| f64::from(v)).sum::<f64>() / n_vocab as f64;
+        let (ma, mb) = (mean(a), mean(b));
+        for (&x, &y) in a.iter().zip(b) {
+            let (x, y) = (f64::from(x) - ma, f64::from(y) - mb);
+            error += (x - y) * (x - y);
+            power += y * y;
+        }
+    }
+    error / power
+}
+
+fn check(folder: &Path) {
+    let cases = cases(folder);
+    assert!(!cases.is_empty(), "no cases in {}", folder.display());
+    let mut failed = Vec::new();
+    for path in cases {
+        let case = load(&path);
+        let n_vocab = case.logits.len() / case.ids.len();
+        let reversed = Case {
+            ids: case.ids.iter().rev().copied().collect(),
+            name: case.name.clone(),
+            model: case.model.clone(),
+            logits: Vec::new(),
+            n_ctx: case.n_ctx,
+            max_nmse: case.max_nmse,
+        };
+        // Small steps on both sides: there a row has the same bits alone and beside others.
+        let alone = in_pieces(&reversed, 5);
+        let [first, second] = interleaved(&case, 10);
+        let errors = [
+            ("whole", nmse(&in_pieces(&case, case.ids.len()), &case.logits, n_vocab)),
+            ("by 5", nmse(&in_pieces(&case, 5), &case.logits, n_vocab)),
+            ("by 1", nmse(&in_pieces(&case, 1), &case.logits, n_vocab)),
+            ("interleaved", nmse(&first, &case.logits, n_vocab)),
+            ("beside", nmse(&second, &alone, n_vocab)),
+        ];
+        let line: Vec<String> = errors.iter().map(|(how, e)| format!("{how} {e:.1e}")).collect();
+        println!("{:20} {}", case.name, line.join("  "));
+        if errors.iter().any(|(_, e)| !(*e <= case.max_nmse)) {
+            failed.push(format!("{}: {} (bound {:e})", case.name, line.join("  "), case.max_nmse));
+        }
+    }
+    assert!(failed.is_empty(), "above the bound:\n{}", failed.join("\n"));
+}
+
+#[test]
+fn small_copies_agree_with_their_references() {
+    check(&common::data().join("archs"));
+}
+
+#[test]
+fn all_goldens_of_known_architectures_agree_with_their_references() {
+    if let Some(folder) = common::goldens("archs") {
+        check(&folder);
+    }
+}
