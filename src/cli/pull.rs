@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 #[derive(clap::Args)]
-pub struct PullArgs {
+pub(super) struct PullArgs {
     /// Catalogue name, hf:OWNER/REPO, hf:OWNER/REPO:QUANT or hf:OWNER/REPO:FILE
     #[arg(default_value = DEFAULT)]
     name: String,
@@ -18,14 +18,14 @@ pub struct PullArgs {
 }
 
 #[derive(clap::Args)]
-pub struct ListArgs {
+pub(super) struct ListArgs {
     /// One JSON object per model in the cache folder, without the catalogue
     #[arg(long)]
     json: bool,
 }
 
 #[derive(clap::Args)]
-pub struct RmArgs {
+pub(super) struct RmArgs {
     /// Names of models in the cache folder
     #[arg(required = true)]
     names: Vec<String>,
@@ -48,7 +48,7 @@ pub(super) fn resolve(name: Option<&str>, quiet: bool) -> anyhow::Result<PathBuf
     Ok(hub(quiet)?.resolve(name)?)
 }
 
-pub fn pull(args: &PullArgs) -> anyhow::Result<ExitCode> {
+pub(super) fn pull(args: &PullArgs) -> anyhow::Result<ExitCode> {
     let pulled = hub(args.quiet)?.pull(&args.name)?;
     if !args.quiet && !pulled.fresh {
         eprintln!("{} is here already", pulled.model.name);
@@ -57,7 +57,7 @@ pub fn pull(args: &PullArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-pub fn list(args: &ListArgs) -> anyhow::Result<ExitCode> {
+pub(super) fn list(args: &ListArgs) -> anyhow::Result<ExitCode> {
     let models = hub(true)?.list()?;
     let mut text = String::new();
     if args.json {
@@ -80,7 +80,7 @@ pub fn list(args: &ListArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-pub fn rm(args: &RmArgs) -> anyhow::Result<ExitCode> {
+pub(super) fn rm(args: &RmArgs) -> anyhow::Result<ExitCode> {
     let hub = hub(false)?;
     for name in &args.names {
         let freed = hub.remove(name)?;
