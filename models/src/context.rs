@@ -123,6 +123,19 @@ pub struct KernelUse {
     pub kernel: &'static str,
 }
 
+/// What a context would be, without one being made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Estimate {
+    /// Positions a sequence may hold.
+    pub n_ctx: usize,
+    /// Worker threads.
+    pub n_threads: usize,
+    /// What it takes of memory.
+    pub memory: MemoryUse,
+    /// The kernels in use, one entry a matrix.
+    pub kernels: Vec<KernelUse>,
+}
+
 /// A model bound to kernels, with memory for its sequences and a team of threads.
 pub struct Context {
     model: Arc<Model>,
@@ -182,6 +195,27 @@ impl Context {
         })
     }
 
+    /// What [`Context::new`] would make of `options` if memory were no object: nothing is taken and
+    /// no thread is started, so that it can be asked about models that this machine cannot run.
+    ///
+    /// # Errors
+    /// Tensors that do not fit the architecture, or types without kernels.
+    pub fn estimate(model: &Model, options: &ContextOptions) -> Result<Estimate, Error> {
+        let n_threads = options.n_threads.unwrap_or_else(default_threads).max(1);
+        let n_ctx = options.n_ctx.unwrap_or(model.hp.n_ctx_train.min(DEFAULT_N_CTX)).max(1);
+        let n_ubatch = options.n_ubatch.clamp(1, n_ctx);
+        let plan = Plan::new(&model.hp, &model.spec, options.isa, n_ctx, n_ubatch)?;
+        let state = StateOptions {
+            n_ctx,
+            n_seq: options.n_seq.max(1),
+            n_ubatch,
+            type_k: options.type_k,
+            type_v: options.type_v,
+        };
+        let memory = memory(model, &plan, &state, n_threads);
+        Ok(Estimate { n_ctx, n_threads, memory, kernels: kernels(&plan) })
+    }
+
     /// The model.
     pub fn model(&self) -> &Arc<Model> {
         &self.model
@@ -229,12 +263,7 @@ impl Context {
 
     /// The kernels in use, one entry a matrix.
     pub fn kernels(&self) -> Vec<KernelUse> {
-        let entry = |l: &&crate::ops::linear::Linear| KernelUse {
-            tensor: l.m.name.clone(),
-            ty: l.m.ty,
-            kernel: l.kernel_id(),
-        };
-        self.plan.linears().iter().map(entry).collect()
+        kernels(&self.plan)
     }
 
     /// Cuts `seq` back to at most `len` positions; see [`State::truncate`]. Returns the new length,
@@ -347,6 +376,15 @@ fn origin(reader: u32, n_layer: usize) -> String {
         r if r <= n_layer => format!("layer {}", r - 1),
         _ => "the output matrix".into(),
     }
+}
+
+fn kernels(plan: &Plan) -> Vec<KernelUse> {
+    let entry = |l: &&crate::ops::linear::Linear| KernelUse {
+        tensor: l.m.name.clone(),
+        ty: l.m.ty,
+        kernel: l.kernel_id(),
+    };
+    plan.linears().iter().map(entry).collect()
 }
 
 fn memory(model: &Model, plan: &Plan, state: &StateOptions, n_threads: usize) -> MemoryUse {

@@ -21,7 +21,7 @@ mod step;
 pub mod team;
 
 pub use context::{
-    Context, ContextOptions, DEFAULT_N_CTX, DEFAULT_N_UBATCH, KernelUse, MemoryUse, Model,
+    Context, ContextOptions, DEFAULT_N_CTX, DEFAULT_N_UBATCH, Estimate, KernelUse, MemoryUse, Model,
 };
 pub use error::Error;
 pub use step::Row;

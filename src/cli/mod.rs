@@ -1,6 +1,9 @@
 //! The command line: one file per command.
 
 mod archs;
+mod chat;
+mod inspect;
+mod interrupt;
 mod logits;
 mod options;
 mod out;

@@ -1,17 +1,15 @@
 //! `pumice run`: one prompt, one answer.
 
+use super::interrupt::{self, Interrupt};
 use super::options::EngineArgs;
 use anyhow::{Context as _, bail};
 use pumice::sample::SamplerArgs;
-use pumice::{Cancel, Finish, Limits, Message, Model, Session};
+use pumice::{Finish, Limits, Message, Model, Session};
 use std::io::{IsTerminal, Read, Write};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
-
-/// Exit code of a program ended by Ctrl-C, as shells count it.
-const INTERRUPTED: u8 = 130;
 
 #[derive(clap::Args)]
 pub(super) struct Args {
@@ -62,12 +60,14 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     };
     let mut session = args.engine.session(&model)?;
     let loaded = start.elapsed();
-    cancel_on_interrupt(session.cancel_flag())?;
+    let interrupt = Interrupt::install(session.cancel_flag())?;
+    // The first Ctrl-C ends the answer, the second the program.
+    let _watch = interrupt.watch(1);
     let mut sampler = session.sampler(&args.sampling.options)?;
     ids.iter().for_each(|&id| sampler.accept(id));
 
     match session.set_prompt(&ids) {
-        Err(e) if e.is_cancelled() => return Ok(ExitCode::from(INTERRUPTED)),
+        Err(e) if e.is_cancelled() => return Ok(interrupt::exit_code()),
         outcome => outcome?,
     }
     let mut stdout = std::io::stdout().lock();
@@ -86,7 +86,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
         report(&session, loaded, first, finish, sampler.seed());
     }
     Ok(match finish {
-        Finish::Cancelled => ExitCode::from(INTERRUPTED),
+        Finish::Cancelled => interrupt::exit_code(),
         _ => ExitCode::SUCCESS,
     })
 }
