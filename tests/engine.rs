@@ -78,13 +78,17 @@ fn message<T>(result: Result<T, Error>) -> String {
     }
 }
 
-const TOKENS: [u32; 20] = [5, 17, 99, 3, 42, 8, 8, 120, 77, 61, 9, 33, 2, 58, 101, 7, 64, 12, 90, 4];
+const TOKENS: [u32; 20] =
+    [5, 17, 99, 3, 42, 8, 8, 120, 77, 61, 9, 33, 2, 58, 101, 7, 64, 12, 90, 4];
 
 #[test]
 fn a_missing_a_left_over_and_a_misshapen_tensor_are_named() {
     let without = |name: &str, data| (name != "blk.1.ffn_up.weight").then_some(data);
     let e = message(context(changed("llama-yarn", without, &[])));
-    assert_eq!(e, "tensor \"blk.1.ffn_up.weight\" is missing; expected shape [64, 64, 1] (rows last)");
+    assert_eq!(
+        e,
+        "tensor \"blk.1.ffn_up.weight\" is missing; expected shape [64, 64, 1] (rows last)"
+    );
 
     let fewer = [("llama-yarn", Value::U32(1))];
     let gguf = changed("llama-yarn", same, &[("llama.block_count", fewer[0].1.clone())]);
@@ -139,8 +143,7 @@ fn values_beyond_half_precision_are_kept_by_the_f16_cache() {
         Some(if name.contains("attn_v") { [0x53, 0x7B].repeat(data.len() / 2) } else { data })
     };
     let model = Arc::new(Model::new(changed("llama-yarn", spoil, &[])).unwrap());
-    let options =
-        ContextOptions { type_k: KvType::F16, type_v: KvType::F16, ..options(64, 1) };
+    let options = ContextOptions { type_k: KvType::F16, type_v: KvType::F16, ..options(64, 1) };
     let mut context = Context::new(model, &options).unwrap();
     assert!(run(&mut context, &TOKENS, 0).unwrap().iter().all(|v| v.is_finite()));
 }

@@ -129,17 +129,6 @@ fn stdin_has_text() -> bool {
     true
 }
 
-/// The first Ctrl-C ends the answer, the second the program.
-pub(super) fn cancel_on_interrupt(cancel: Cancel) -> anyhow::Result<()> {
-    ctrlc::set_handler(move || {
-        if cancel.is_cancelled() {
-            std::process::exit(i32::from(INTERRUPTED));
-        }
-        cancel.cancel();
-    })
-    .context("cannot watch for Ctrl-C")
-}
-
 fn report(session: &Session, loaded: Duration, first: Option<Duration>, finish: Finish, seed: u64) {
     let t = session.timings();
     let rate = |n: usize, time: Duration| n as f64 / time.as_secs_f64().max(1e-9);
