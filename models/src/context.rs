@@ -37,8 +37,9 @@ impl Model {
     /// # Errors
     /// An unknown architecture, or metadata that are missing, of a wrong type or out of range.
     pub fn new(gguf: Arc<Gguf>) -> Result<Model, Error> {
-        let hp = Hparams::read(gguf)?;
-        let spec = arch::spec(&hp)?;
+        let arch = arch::find(&gguf)?;
+        let hp = Hparams::read(gguf, arch.name)?;
+        let spec = (arch.spec)(&hp)?;
         Ok(Model { hp, spec })
     }
 

@@ -9,10 +9,12 @@ use crate::team::{Stop, Worker};
 pub(crate) fn layers(w: &Worker<'_>, cx: &Cx<'_>, plan: &Plan) -> Result<(), Stop> {
     embed(w, cx, plan)?;
     for (il, stages) in plan.layers.iter().enumerate() {
-        for stage in stages {
+        for (i, stage) in stages.iter().enumerate() {
+            // What a later stage of a layer reads, the layer itself has touched.
+            let layer = il + usize::from(i > 0);
             match &stage.branches[..] {
-                [only] => single(w, cx, only, il)?,
-                branches => parallel(w, cx, branches, il)?,
+                [only] => single(w, cx, only, layer)?,
+                branches => parallel(w, cx, branches, layer)?,
             }
         }
     }

@@ -53,19 +53,12 @@ fn bad(key: String, found: impl ToString, expected: impl ToString) -> Error {
 }
 
 impl Hparams {
-    /// Reads the keys that every architecture has.
+    /// Reads the keys that every architecture has, under the name `arch`.
     ///
     /// # Errors
     /// A missing key, a wrong type or a value out of range, with the key's name.
-    pub fn read(gguf: Arc<Gguf>) -> Result<Hparams, Error> {
-        let m = gguf.metadata();
-        let arch = m
-            .str("general.architecture")?
-            .ok_or_else(|| Error::MissingKey {
-                key: "general.architecture".into(),
-                expected: "the architecture's name, e.g. \"llama\"".into(),
-            })?
-            .to_string();
+    pub fn read(gguf: Arc<Gguf>, arch: &str) -> Result<Hparams, Error> {
+        let (m, arch) = (gguf.metadata(), arch.to_string());
         let n_layer = dim(m, &arch, "block_count", MAX_LAYERS)?;
         let n_embd = dim(m, &arch, "embedding_length", MAX_DIM)?;
         let n_ctx_train = dim(m, &arch, "context_length", 1 << 31)?;

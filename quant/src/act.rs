@@ -27,7 +27,8 @@
 //!
 //! Rounding: `scale = max / 127`, `q = round_half_even(x * (127 / max))`, identical on every row.
 //! A group whose largest magnitude is below 1e-35 becomes zero; a group with a NaN or an infinity
-//! gets the scale NaN, so that every result it touches is NaN and the step can be refused.
+//! gets the scale NaN, so that every result it touches is NaN and the step can be refused (which NaN
+//! it is differs by row, all else is the same bytes).
 
 /// What a kernel reads as activations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -11,6 +11,7 @@ mod qwen;
 use crate::error::Error;
 use crate::hparams::Hparams;
 use crate::spec::{Head, Input, Layer, ModelSpec, Norm, Stack};
+use formats::Gguf;
 
 /// One architecture: its GGUF name, what is special about it, and the function that writes its
 /// spec from a file's hyper-parameters.
@@ -65,16 +66,19 @@ pub const ARCHS: &[Arch] = &[
     Arch { name: "qwen3moe", features: "QK norm, GQA, MoE", spec: qwen::qwen3 },
 ];
 
-/// The spec of a file.
+/// The entry of the architecture that a file says it is.
 ///
 /// # Errors
-/// [`Error::UnknownArch`], or what the spec function found wrong in the metadata.
-pub fn spec(hp: &Hparams) -> Result<ModelSpec, Error> {
-    let arch = ARCHS.iter().find(|a| a.name == hp.arch).ok_or_else(|| Error::UnknownArch {
-        found: hp.arch.clone(),
-        known: ARCHS.iter().map(|a| a.name).collect::<Vec<_>>().join(", "),
+/// [`Error::UnknownArch`], or `general.architecture` is missing or no string.
+pub fn find(gguf: &Gguf) -> Result<&'static Arch, Error> {
+    let found = gguf.metadata().str("general.architecture")?.ok_or_else(|| Error::MissingKey {
+        key: "general.architecture".into(),
+        expected: "the architecture's name, e.g. \"llama\"".into(),
     })?;
-    (arch.spec)(hp)
+    ARCHS.iter().find(|a| a.name == found).ok_or_else(|| Error::UnknownArch {
+        found: found.into(),
+        known: ARCHS.iter().map(|a| a.name).collect::<Vec<_>>().join(", "),
+    })
 }
 
 /// A decoder with an unscaled input and head.

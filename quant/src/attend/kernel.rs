@@ -160,7 +160,7 @@ impl<V: Copy> PageJob<'_, V> {
     }
 }
 
-/// scores[r][position] = q[r] . key for `V` vectors of positions from vector `at` on.
+/// `scores[r][position] = q[r] . key` for `V` vectors of positions from vector `at` on.
 #[inline(always)]
 fn score<S: Simd, const R: usize, const V: usize>(
     simd: S,
@@ -184,7 +184,7 @@ fn score<S: Simd, const R: usize, const V: usize>(
     }
 }
 
-/// sums[r] = decay[r] sums[r] + weights[r][position] value, over the positions of `span` and the
+/// `sums[r] = decay[r] sums[r] + weights[r][position] value`, over the positions of `span` and the
 /// `V` vectors of columns from vector `at` on. Returns V.
 #[inline(always)]
 fn weigh<S: Simd, const R: usize, const V: usize>(

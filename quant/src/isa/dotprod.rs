@@ -11,7 +11,7 @@ use super::neon::{Arm, Products, signed};
 #[derive(Clone, Copy)]
 pub(crate) struct Sdot;
 
-super::entries!(Arm<Sdot>, "neon,dotprod");
+super::entries!(Arm<Sdot>, crate::act::quantize, "neon,dotprod");
 
 /// `acc` plus, per lane, the sum of four products.
 #[inline]

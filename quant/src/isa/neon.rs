@@ -40,7 +40,7 @@ pub(crate) struct Arm<P>(PhantomData<P>);
 #[derive(Clone, Copy)]
 pub(crate) struct Widening;
 
-super::entries!(Arm<Widening>, "neon");
+super::entries!(Arm<Widening>, crate::act::quantize, "neon");
 
 /// Codes with their offset taken off, as signed bytes. For offset 128 this flips the top bit, so
 /// all 256 codes are right.
@@ -130,7 +130,7 @@ unsafe fn shr(q: uint8x16_t, count: usize) -> uint8x16_t {
 impl<P: Products> Simd for Arm<P> {
     const LANES: usize = 4;
     const PANEL: usize = 2;
-    const TILE: (usize, usize, usize) = (4, 2, 4);
+    const TILE: (usize, usize, usize) = (2, 2, 4);
     const PANEL_COLS: usize = P::PANEL_COLS;
     type F = float32x4_t;
     type Q = uint8x16_t;
@@ -171,6 +171,22 @@ impl<P: Products> Simd for Arm<P> {
     #[inline(always)]
     unsafe fn half(bits: u16) -> f32 {
         vgetq_lane_f32::<0>(vcvt_f32_f16(vreinterpret_f16_u16(vdup_n_u16(bits))))
+    }
+    #[inline(always)]
+    unsafe fn scale_u8(bytes: u64, d: f32, out: *mut f32) {
+        let wide = vmovl_u8(vcreate_u8(bytes));
+        let lo = vcvtq_f32_u32(vmovl_u16(vget_low_u16(wide)));
+        let hi = vcvtq_f32_u32(vmovl_high_u16(wide));
+        vst1q_f32(out, vmulq_n_f32(lo, d));
+        vst1q_f32(out.add(4), vmulq_n_f32(hi, d));
+    }
+    #[inline(always)]
+    unsafe fn scale_i8(bytes: u64, d: f32, out: *mut f32) {
+        let wide = vmovl_s8(vcreate_s8(bytes));
+        let lo = vcvtq_f32_s32(vmovl_s16(vget_low_s16(wide)));
+        let hi = vcvtq_f32_s32(vmovl_high_s16(wide));
+        vst1q_f32(out, vmulq_n_f32(lo, d));
+        vst1q_f32(out.add(4), vmulq_n_f32(hi, d));
     }
     #[inline(always)]
     unsafe fn load_f16(p: *const u8) -> float32x4_t {
@@ -262,7 +278,7 @@ impl<P: Products> Simd for Arm<P> {
         stride: usize,
         x: &[*const u8; C],
         quads: usize,
-        _: &[i32; C],
+        _: &[*const u8; C],
         max: u8,
         offset: u8,
     ) -> [[float32x4_t; C]; V] {

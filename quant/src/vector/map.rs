@@ -18,7 +18,7 @@ pub(super) trait Binary: Copy {
     fn of<S: Simd>(self, simd: S, x: S::f32s, y: S::f32s) -> S::f32s;
 }
 
-/// x[i] = f(x[i]).
+/// `x[i] = f(x[i])`.
 #[inline(always)]
 pub(super) fn unary<S: Simd, F: Unary>(simd: S, f: F, x: &mut [f32]) {
     let (body, tail) = S::as_mut_simd_f32s(x);
@@ -31,7 +31,7 @@ pub(super) fn unary<S: Simd, F: Unary>(simd: S, f: F, x: &mut [f32]) {
     }
 }
 
-/// x[i] = f(x[i], y[i]); the slices have one length.
+/// `x[i] = f(x[i], y[i])`; the slices have one length.
 #[inline(always)]
 pub(super) fn binary<S: Simd, F: Binary>(simd: S, f: F, x: &mut [f32], y: &[f32]) {
     let (x_body, x_tail) = S::as_mut_simd_f32s(x);

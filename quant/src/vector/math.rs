@@ -17,7 +17,7 @@ const ROUND_MAGIC: f32 = 12_582_912.0; // 1.5 * 2^23
 const LN2_HI: f32 = 0.693_359_4; // 0x3f318000
 const LN2_LO: f32 = -2.121_944_4e-4;
 
-/// c[0] x^(n-1) + ... + c[n-1], by Horner's rule.
+/// `c[0] x^(n-1) + ... + c[n-1]`, by Horner's rule.
 #[inline(always)]
 fn poly<S: Simd, const N: usize>(simd: S, x: S::f32s, c: [f32; N]) -> S::f32s {
     let mut y = simd.splat_f32s(c[0]);

@@ -96,7 +96,8 @@ pub(super) fn contains(
                 )));
             };
             let haystack = container.as_str().unwrap_or_default();
-            charge(state, haystack.len())?;
+            // searching costs more than copying
+            charge(state, 4 * haystack.len())?;
             Ok(shade::plain(haystack).contains(&*shade::plain(needle)))
         }
         ValueKind::Map => Ok(match container.downcast_object_ref::<Dict>() {

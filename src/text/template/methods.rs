@@ -21,7 +21,7 @@ pub(super) fn other_method(
     let Some(s) = this.as_str() else {
         return Err(unknown());
     };
-    charge(state, s.len())?;
+    charge(state, 2 * s.len())?;
     let args = Args::new(method, args)?;
     if let Some(v) = edit(state, s, method, &args)? {
         return Ok(v);
