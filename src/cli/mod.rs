@@ -7,6 +7,7 @@ mod interrupt;
 mod logits;
 mod options;
 mod out;
+mod perplexity;
 #[cfg(feature = "hub")]
 mod pull;
 mod run;
@@ -29,6 +30,10 @@ struct Cli {
 enum Command {
     /// Answer one prompt
     Run(Box<run::Args>),
+    /// Talk with a model
+    Chat(Box<chat::Args>),
+    /// Show what a model file holds and needs
+    Inspect(inspect::Args),
     /// Text on stdin to token ids
     Tokenize(tokenize::TokenizeArgs),
     /// Token ids on stdin to text
@@ -37,6 +42,8 @@ enum Command {
     Template(template::Args),
     /// Write the logits of given tokens to a file
     Logits(logits::Args),
+    /// Measure how well a model predicts a text
+    Perplexity(perplexity::Args),
     /// Fetch a model by name
     #[cfg(feature = "hub")]
     Pull(pull::PullArgs),
@@ -63,10 +70,13 @@ pub(crate) fn main() -> ExitCode {
     let cli = Cli::parse_from(options::long_forms(std::env::args_os()));
     let outcome = match cli.command {
         Command::Run(args) => run::run(*args),
+        Command::Chat(args) => chat::run(*args),
+        Command::Inspect(args) => inspect::run(args),
         Command::Tokenize(args) => tokenize::tokenize(&args),
         Command::Detokenize(args) => tokenize::detokenize(&args),
         Command::Template(args) => template::run(&args),
         Command::Logits(args) => logits::run(args),
+        Command::Perplexity(args) => perplexity::run(&args),
         #[cfg(feature = "hub")]
         Command::Pull(args) => pull::pull(&args),
         #[cfg(feature = "hub")]
