@@ -7,6 +7,7 @@ mod interrupt;
 mod logits;
 mod options;
 mod out;
+mod perplexity;
 #[cfg(feature = "hub")]
 mod pull;
 mod run;
@@ -29,6 +30,12 @@ struct Cli {
 enum Command {
     /// Answer one prompt
     Run(Box<run::Args>),
+    /// Talk with a model
+    Chat(Box<chat::Args>),
+    /// Show what a model file holds and what it needs
+    Inspect(Box<inspect::Args>),
+    /// Measure how well a model predicts a text
+    Perplexity(Box<perplexity::Args>),
     /// Text on stdin to token ids
     Tokenize(tokenize::TokenizeArgs),
     /// Token ids on stdin to text
@@ -63,6 +70,9 @@ pub(crate) fn main() -> ExitCode {
     let cli = Cli::parse_from(options::long_forms(std::env::args_os()));
     let outcome = match cli.command {
         Command::Run(args) => run::run(*args),
+        Command::Chat(args) => chat::run(*args),
+        Command::Inspect(args) => inspect::run(*args),
+        Command::Perplexity(args) => perplexity::run(&args),
         Command::Tokenize(args) => tokenize::tokenize(&args),
         Command::Detokenize(args) => tokenize::detokenize(&args),
         Command::Template(args) => template::run(&args),
