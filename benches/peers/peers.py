@@ -65,7 +65,8 @@ def main():
     parser.add_argument("--predict", type=int, default=128)
     args = parser.parse_args()
 
-    llama.llama_log_set(llama.llama_log_callback(lambda *_: None), None)
+    silent = llama.llama_log_callback(lambda *_: None)  # Must outlive the last call.
+    llama.llama_log_set(silent, None)
     llama.llama_backend_init()
     model = llama.llama_model_load_from_file(
         args.model.encode(), llama.llama_model_default_params())

@@ -32,8 +32,10 @@ enum Command {
     Run(Box<run::Args>),
     /// Talk with a model
     Chat(Box<chat::Args>),
-    /// Show what a model file holds and needs
-    Inspect(inspect::Args),
+    /// Show what a model file holds and what it needs
+    Inspect(Box<inspect::Args>),
+    /// Measure how well a model predicts a text
+    Perplexity(Box<perplexity::Args>),
     /// Text on stdin to token ids
     Tokenize(tokenize::TokenizeArgs),
     /// Token ids on stdin to text
@@ -42,8 +44,6 @@ enum Command {
     Template(template::Args),
     /// Write the logits of given tokens to a file
     Logits(logits::Args),
-    /// Measure how well a model predicts a text
-    Perplexity(perplexity::Args),
     /// Fetch a model by name
     #[cfg(feature = "hub")]
     Pull(pull::PullArgs),
@@ -71,12 +71,12 @@ pub(crate) fn main() -> ExitCode {
     let outcome = match cli.command {
         Command::Run(args) => run::run(*args),
         Command::Chat(args) => chat::run(*args),
-        Command::Inspect(args) => inspect::run(args),
+        Command::Inspect(args) => inspect::run(*args),
+        Command::Perplexity(args) => perplexity::run(&args),
         Command::Tokenize(args) => tokenize::tokenize(&args),
         Command::Detokenize(args) => tokenize::detokenize(&args),
         Command::Template(args) => template::run(&args),
         Command::Logits(args) => logits::run(args),
-        Command::Perplexity(args) => perplexity::run(&args),
         #[cfg(feature = "hub")]
         Command::Pull(args) => pull::pull(&args),
         #[cfg(feature = "hub")]
