@@ -24,7 +24,8 @@ fn isa() -> quant::Isa {
     }
 }
 
-/// The portable kernels are some thirty times slower: they run on a part of one text.
+/// The portable kernels are some thirty times slower: they run on a part of one text, and are held
+/// to llama.cpp's mean over all of it.
 fn is_slow() -> bool {
     isa() == quant::Isa::Scalar
 }
