@@ -98,8 +98,7 @@ impl EngineArgs {
     /// # Errors
     /// An instruction set that this CPU does not have.
     pub(super) fn session_options(&self) -> anyhow::Result<SessionOptions> {
-        let isa = self.isa.unwrap_or_else(Isa::detect);
-        anyhow::ensure!(isa.is_available(), "this CPU cannot run the {isa} kernels");
+        let isa = self.isa.unwrap_or_else(Isa::detect).check()?;
         Ok(SessionOptions {
             context: ContextOptions {
                 n_ctx: self.ctx_size.map(|n| n as usize),
