@@ -121,6 +121,8 @@ impl Plan {
         let binder = Binder::new(hp.gguf().clone());
         let (n_embd, n_vocab) = (hp.n_embd, hp.n_vocab);
         let embd = binder.matrix("token_embd", n_vocab, n_embd)?;
+        // Its rows are decoded while tokens run: a type that cannot be is refused here.
+        quant::kernels(embd.ty, isa)?;
         let mut lower = Lower {
             binder: &binder,
             isa,

@@ -37,6 +37,13 @@ pub(crate) struct Attention {
 impl Attention {
     pub(crate) fn bind(lower: &mut Lower<'_>, p: &str, a: &Attn) -> Result<Attention, Error> {
         let (b, n_embd) = (lower.binder, lower.n_embd);
+        if a.n_head_kv == 0 {
+            return Err(Error::BadValue {
+                key: "attention.head_count_kv".into(),
+                found: format!("0 for {p}attn"),
+                expected: "1 or more: this architecture has attention in that block".into(),
+            });
+        }
         let rows =
             [a.n_head * a.head_dim_k, a.n_head_kv * a.head_dim_k, a.n_head_kv * a.head_dim_v];
         let n_out = a.n_head * a.head_dim_v;
