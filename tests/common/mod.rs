@@ -3,9 +3,11 @@
 
 use std::path::{Path, PathBuf};
 
-/// Small copies that are part of the repository.
+/// Small copies that are part of the repository; tests of the inner crates use them too.
 pub(crate) fn data() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data")
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let here = package.join("tests/data");
+    if here.is_dir() { here } else { package.join("../tests/data") }
 }
 
 /// A folder named by an environment variable; says so when it is not there.

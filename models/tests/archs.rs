@@ -1,11 +1,11 @@
 //! Every architecture against its golden tiny models: one batch, chunks, one by one, and two
 //! sequences interleaved.
 
+#[path = "../../tests/common/mod.rs"]
 mod common;
 
 use formats::{Access, Gguf};
 use models::{Cancel, Context, ContextOptions, Model, Row};
-use pumice::{formats, models, quant};
 use quant::KvType;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
