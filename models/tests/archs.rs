@@ -6,6 +6,7 @@ mod common;
 
 use formats::{Access, Gguf};
 use models::{Cancel, Context, ContextOptions, Model, Row};
+use pumice_models as models;
 use quant::KvType;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
