@@ -22,6 +22,7 @@
 //! logits out).
 #![forbid(unsafe_code)]
 
+pub mod engine;
 mod error;
 #[cfg(feature = "hub")]
 pub mod hub;

@@ -1,11 +1,12 @@
 //! One conversation with a model: feeding tokens, drawing tokens, streaming text.
 
+use crate::engine::Engine;
 use crate::error::Error;
 use crate::model::Model;
 use crate::sample::{Sampler, SamplerOptions};
 use crate::text::stop::StopMatcher;
 use crate::text::tokenizer::{Detokenizer, Show};
-use models::{Cancel, Context, ContextOptions, Row};
+use models::{Cancel, Context, ContextOptions};
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
@@ -65,15 +66,12 @@ pub enum Finish {
 /// A running conversation.
 pub struct Session {
     model: Model,
-    context: Context,
-    /// What sequence 0 holds.
-    tokens: Vec<u32>,
+    /// The conversation is its sequence 0.
+    engine: Engine,
     /// Logits after the last token.
     logits: Vec<f32>,
-    n_batch: usize,
     cancel: Cancel,
     timings: Timings,
-    rows: Vec<Row>,
 }
 
 impl Session {
@@ -83,14 +81,11 @@ impl Session {
     /// Tensors that are missing, misshapen or left over; not enough memory, with the figures.
     pub fn new(model: &Model, options: &SessionOptions) -> Result<Session, Error> {
         Ok(Session {
-            context: Context::new(model.core().clone(), &options.context)?,
+            engine: Engine::new(model.core(), &options.context, options.n_batch)?,
             model: model.clone(),
-            tokens: Vec::new(),
             logits: Vec::new(),
-            n_batch: options.n_batch.max(1),
             cancel: Cancel::new(),
             timings: Timings::default(),
-            rows: Vec::new(),
         })
     }
 
@@ -99,9 +94,9 @@ impl Session {
         &self.model
     }
 
-    /// The engine below.
+    /// The context below.
     pub fn context(&self) -> &Context {
-        &self.context
+        self.engine.context()
     }
 
     /// A flag that ends the running prefill or answer, from any thread.
@@ -111,7 +106,7 @@ impl Session {
 
     /// The tokens that the context holds.
     pub fn tokens(&self) -> &[u32] {
-        &self.tokens
+        self.engine.sequence(0).held()
     }
 
     /// Logits after the last token, `[n_vocab]`; empty before the first.
@@ -126,8 +121,7 @@ impl Session {
 
     /// Forgets everything.
     pub fn clear(&mut self) {
-        self.context.truncate(0, 0);
-        self.tokens.clear();
+        self.engine.truncate(0, 0);
         self.logits.clear();
     }
 
@@ -138,51 +132,34 @@ impl Session {
     /// An empty prompt, more tokens than the context has positions (nothing is run then), or a
     /// failed or cancelled step; what was run up to there stays.
     pub fn set_prompt(&mut self, ids: &[u32]) -> Result<(), Error> {
-        if ids.is_empty() {
-            return Err(Error::EmptyPrompt);
-        }
-        let n_ctx = self.context.n_ctx();
-        if ids.len() > n_ctx {
-            return Err(models::Error::ContextOverflow {
-                seq: 0,
-                used: 0,
-                asked: ids.len(),
-                n_ctx,
-            }
-            .into());
-        }
-        let same = self.tokens.iter().zip(ids).take_while(|(a, b)| a == b).count();
-        // The last token runs anyway: its logits are wanted.
-        let kept = self.context.truncate(0, same.min(ids.len() - 1));
-        self.tokens.truncate(kept);
-        self.feed(&ids[kept..])
+        let n = self.engine.set(0, ids, 1)?;
+        self.prefill(n)
     }
 
     /// Runs more tokens.
     ///
     /// # Errors
-    /// As [`Session::set_prompt`].
+    /// As [`Session::set_prompt`], but no tokens are no error.
     pub fn feed(&mut self, ids: &[u32]) -> Result<(), Error> {
+        self.engine.push(0, ids, 1)?;
+        self.prefill(ids.len())
+    }
+
+    /// Runs the `n` tokens that wait.
+    fn prefill(&mut self, n: usize) -> Result<(), Error> {
         let start = Instant::now();
-        let last = self.tokens.len() + ids.len();
-        for part in ids.chunks(self.n_batch) {
-            let at = self.tokens.len();
-            self.rows.clear();
-            self.rows.extend(part.iter().enumerate().map(|(i, &token)| {
-                let pos = at + i;
-                Row { token, seq: 0, pos, logits: pos + 1 == last }
-            }));
-            let logits = &mut self.logits;
-            let outcome = self.context.step(&self.rows, &self.cancel, &mut |_, row| {
-                logits.clear();
-                logits.extend_from_slice(row);
-            });
-            self.tokens.extend_from_slice(&part[..self.context.len(0) - at]);
-            outcome?;
-        }
-        self.timings.n_prefill += ids.len();
+        self.run()?;
+        self.timings.n_prefill += n;
         self.timings.prefill += start.elapsed();
         Ok(())
+    }
+
+    fn run(&mut self) -> Result<(), Error> {
+        let logits = &mut self.logits;
+        self.engine.run(&self.cancel, &mut |_, _, row| {
+            logits.clear();
+            logits.extend_from_slice(row);
+        })
     }
 
     /// A sampler for this model: ids beyond its vocabulary are never drawn, and the texts of tokens
@@ -191,7 +168,7 @@ impl Session {
     /// # Errors
     /// An option out of its range.
     pub fn sampler(&self, options: &SamplerOptions) -> Result<Sampler, Error> {
-        let n = self.model.tokenizer()?.n_tokens().min(self.context.n_vocab());
+        let n = self.model.tokenizer()?.n_tokens().min(self.context().n_vocab());
         let model = self.model.clone();
         let texts = move |id: u32, out: &mut Vec<u8>| {
             let bytes = model.tokenizer().ok().and_then(|t| t.token_bytes(id));
@@ -240,10 +217,11 @@ impl Session {
             if limits.n_predict.is_some_and(|most| n >= most) {
                 break Finish::Length;
             }
-            if self.tokens.len() == self.context.n_ctx() {
+            if self.tokens().len() == self.context().n_ctx() {
                 break Finish::ContextFull;
             }
-            match self.decode_one(token) {
+            self.engine.push(0, &[token], 1)?;
+            match self.run() {
                 Err(e) if e.is_cancelled() => break Finish::Cancelled,
                 outcome => outcome?,
             }
@@ -258,14 +236,5 @@ impl Session {
         self.timings.n_decode += n;
         self.timings.decode += start.elapsed();
         Ok(finish)
-    }
-
-    /// Runs one drawn token.
-    fn decode_one(&mut self, token: u32) -> Result<(), Error> {
-        let row = Row { token, seq: 0, pos: self.tokens.len(), logits: true };
-        let logits = &mut self.logits;
-        self.context.step(&[row], &self.cancel, &mut |_, new| logits.copy_from_slice(new))?;
-        self.tokens.push(token);
-        Ok(())
     }
 }

@@ -159,6 +159,44 @@ fn a_context_that_cannot_fit_is_refused_with_the_figures() {
 }
 
 #[test]
+fn a_default_context_gives_way_to_memory_but_one_that_was_asked_for_does_not() {
+    let trained = ("qwen2.context_length", Value::U32(8192));
+    let model = Arc::new(Model::new(changed("qwen2", same, &[trained])).unwrap());
+    let default = ContextOptions { n_ctx: None, n_threads: Some(1), ..options(0, 1) };
+    let roomy = Context::new(model.clone(), &default).unwrap();
+    assert_eq!(roomy.lowered_from(), None);
+    let used = |c: &Context| c.memory().weights + c.memory().state + c.memory().scratch;
+    let memory = Some(used(&roomy) - 1);
+    let options = ContextOptions { memory, ..default.clone() };
+    let lowered = Context::new(model.clone(), &options).unwrap();
+    assert_eq!(lowered.lowered_from(), Some(roomy.n_ctx()));
+    assert_eq!(lowered.n_ctx(), roomy.n_ctx() / 2);
+    assert!(used(&lowered) < used(&roomy));
+
+    let asked = ContextOptions { n_ctx: Some(roomy.n_ctx()), ..options.clone() };
+    let e = message(Context::new(model.clone(), &asked).map(|_| ()));
+    assert!(e.contains("not enough memory") && e.contains("the options"), "{e}");
+    let none = ContextOptions { memory: Some(1000), ..options };
+    assert!(message(Context::new(model, &none).map(|_| ())).contains("not enough memory"));
+}
+
+#[test]
+fn an_embedding_whose_rows_cannot_be_read_is_refused_at_load() {
+    let original = Gguf::from_bytes(golden("qwen2")).unwrap();
+    let mut writer = GgufWriter::new();
+    for (key, value) in original.metadata().iter() {
+        writer.set(key, value.clone());
+    }
+    for t in original.tensors() {
+        let is_embedding = t.name == "token_embd.weight";
+        let ty = if is_embedding { formats::TensorType::I16 } else { t.ty };
+        writer.tensor(&t.name, ty, &t.dims, original.data(t).unwrap().to_vec());
+    }
+    let e = message(context(Arc::new(Gguf::from_bytes(writer.to_bytes()).unwrap())));
+    assert!(e.contains("I16"), "{e}");
+}
+
+#[test]
 fn a_full_context_is_an_error_before_anything_runs() {
     let mut context = open("llama-yarn");
     let many: Vec<u32> = (0..60).collect();

@@ -1,7 +1,7 @@
 //! A model, and a context in which its sequences run.
 
 use crate::arch;
-use crate::device::{default_threads, memory_limit};
+use crate::device::{MemoryLimit, default_threads, memory_limit};
 use crate::error::Error;
 use crate::exec;
 use crate::hparams::Hparams;
@@ -84,6 +84,9 @@ pub struct ContextOptions {
     pub isa: Isa,
     /// The same bits for every size of micro-batch, at the price of speed in long prompts.
     pub deterministic: bool,
+    /// Bytes that weights, state and scratch may take together; `None` = what the machine or the
+    /// cgroup has.
+    pub memory: Option<u64>,
 }
 
 impl Default for ContextOptions {
@@ -97,6 +100,7 @@ impl Default for ContextOptions {
             n_threads: None,
             isa: Isa::detect(),
             deterministic: false,
+            memory: None,
         }
     }
 }
@@ -149,6 +153,8 @@ pub struct Context {
     vec: Vector,
     deterministic: bool,
     lowered_from: Option<usize>,
+    #[cfg(test)]
+    fault: Option<crate::ops::Fault>,
 }
 
 impl Context {
@@ -162,6 +168,8 @@ impl Context {
         let trained = model.hp.n_ctx_train;
         let mut n_ctx = options.n_ctx.unwrap_or(trained.min(DEFAULT_N_CTX)).max(1);
         let first = n_ctx;
+        let given = options.memory.map(|bytes| MemoryLimit { bytes, source: "the options" });
+        let limit = given.or_else(memory_limit);
         let (plan, state_options) = loop {
             let n_ubatch = options.n_ubatch.clamp(1, n_ctx);
             let plan = Plan::new(&model.hp, &model.spec, options.isa, n_ctx, n_ubatch)?;
@@ -172,7 +180,7 @@ impl Context {
                 type_k: options.type_k,
                 type_v: options.type_v,
             };
-            match fits(memory(&model, &plan, &state, n_threads)) {
+            match fits(memory(&model, &plan, &state, n_threads), limit) {
                 Ok(()) => break (plan, state),
                 // Only a default gives way: what was asked for is refused with the figures.
                 Err(_) if options.n_ctx.is_none() && n_ctx > LEAST_N_CTX => n_ctx /= 2,
@@ -189,6 +197,8 @@ impl Context {
             vec: Vector::new(options.isa),
             deterministic: options.deterministic,
             lowered_from: (n_ctx < first).then_some(first),
+            #[cfg(test)]
+            fault: None,
             model,
             plan,
             team,
@@ -335,6 +345,8 @@ impl Context {
             vec: self.vec,
             deterministic: self.deterministic,
             bad_layer: &bad_layer,
+            #[cfg(test)]
+            fault: self.fault,
         };
         let plan = &self.plan;
         let mut groups = self.batch.wanted.chunks(OUT_ROWS);
@@ -395,8 +407,8 @@ fn memory(model: &Model, plan: &Plan, state: &StateOptions, n_threads: usize) ->
     }
 }
 
-fn fits(need: MemoryUse) -> Result<(), Error> {
-    let Some(limit) = memory_limit() else { return Ok(()) };
+fn fits(need: MemoryUse, limit: Option<MemoryLimit>) -> Result<(), Error> {
+    let Some(limit) = limit else { return Ok(()) };
     let total =
         [need.weights, need.state, need.scratch].iter().fold(0u64, |a, b| a.saturating_add(*b));
     if total <= limit.bytes {
@@ -409,4 +421,44 @@ fn fits(need: MemoryUse) -> Result<(), Error> {
         limit: limit.bytes >> 20,
         source_of_limit: limit.source,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::Fault;
+    use std::path::Path;
+
+    fn context(n_threads: usize) -> Context {
+        let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data/archs");
+        let file = data.join("llama-yarn/model.gguf");
+        let gguf = Gguf::open(&file, formats::Access::Read).unwrap();
+        let options = ContextOptions { n_threads: Some(n_threads), ..ContextOptions::default() };
+        Context::new(Arc::new(Model::new(Arc::new(gguf)).unwrap()), &options).unwrap()
+    }
+
+    fn run(context: &mut Context) -> Result<Vec<f32>, Error> {
+        let row = |pos| Row { token: 3 + pos as u32, seq: 0, pos, logits: true };
+        let rows: Vec<Row> = (0..9).map(row).collect();
+        let mut out = Vec::new();
+        context.step(&rows, &Cancel::new(), &mut |_, l| out.extend_from_slice(l)).map(|()| out)
+    }
+
+    #[test]
+    fn a_panic_of_any_worker_in_any_layer_ends_the_step_and_leaves_the_context_usable() {
+        let expected = run(&mut context(3)).unwrap();
+        let mut context = context(3);
+        for layer in 0..2 {
+            for worker in 0..3 {
+                context.fault = Some(Fault { layer, worker });
+                let Err(Error::Worker(message)) = run(&mut context) else {
+                    panic!("layer {layer}, worker {worker}: no error of a worker");
+                };
+                assert_eq!(message, format!("a fault made on purpose in layer {layer}"));
+                assert_eq!(context.len(0), 0, "a failed step leaves nothing behind");
+            }
+        }
+        context.fault = None;
+        assert!(run(&mut context).unwrap() == expected);
+    }
 }

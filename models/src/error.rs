@@ -93,7 +93,7 @@ pub enum Error {
         scratch: u64,
         /// MiB that may be used.
         limit: u64,
-        /// "this machine" or "the cgroup".
+        /// "this machine", "the cgroup" or "the options".
         source_of_limit: &'static str,
     },
     /// A step would run past the end of the context.

@@ -9,6 +9,10 @@ use crate::team::{Stop, Worker};
 pub(crate) fn layers(w: &Worker<'_>, cx: &Cx<'_>, plan: &Plan) -> Result<(), Stop> {
     embed(w, cx, plan)?;
     for (il, stages) in plan.layers.iter().enumerate() {
+        #[cfg(test)]
+        if cx.fault.is_some_and(|f| (f.layer, f.worker) == (il, w.index())) {
+            panic!("a fault made on purpose in layer {il}");
+        }
         for (i, stage) in stages.iter().enumerate() {
             // What a later stage of a layer reads, the layer itself has touched.
             let layer = il + usize::from(i > 0);

@@ -2,7 +2,8 @@
 
 use super::options::EngineArgs;
 use anyhow::{Context as _, bail};
-use models::{Cancel, Context, Row};
+use models::Cancel;
+use pumice::engine::Engine;
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::PathBuf;
@@ -23,20 +24,16 @@ pub(super) struct Args {
 pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let ids = read_ids(&args.tokens)?;
     let model = args.engine.open()?;
-    let mut options = args.engine.session_options()?.context;
-    options.n_ctx = options.n_ctx.or(Some(ids.len()));
-    let mut context = Context::new(model.core().clone(), &options)?;
-    let rows: Vec<Row> = ids
-        .iter()
-        .enumerate()
-        .map(|(pos, &token)| Row { token, seq: 0, pos, logits: true })
-        .collect();
+    let mut options = args.engine.session_options()?;
+    options.context.n_ctx.get_or_insert(ids.len());
+    let mut engine = Engine::new(model.core(), &options.context, options.n_batch)?;
+    engine.set(0, &ids, ids.len())?;
     let name = || args.output.display().to_string();
     let mut file = BufWriter::new(File::create(&args.output).with_context(name)?);
     let mut outcome = Ok(());
     let cancel = Cancel::new();
     let mut bytes = Vec::new();
-    let stepped = context.step(&rows, &cancel, &mut |_, logits| {
+    let ran = engine.run(&cancel, &mut |_, _, logits| {
         bytes.clear();
         bytes.extend(logits.iter().flat_map(|v| v.to_le_bytes()));
         if outcome.is_ok() {
@@ -47,7 +44,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
         }
     });
     outcome.and_then(|()| file.flush()).with_context(name)?;
-    stepped?;
+    ran?;
     Ok(ExitCode::SUCCESS)
 }
 

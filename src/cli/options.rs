@@ -109,6 +109,7 @@ impl EngineArgs {
                 n_threads: self.threads.map(usize::from),
                 isa,
                 deterministic: self.deterministic,
+                memory: None,
             },
             n_batch: self.batch_size as usize,
         })

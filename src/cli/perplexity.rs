@@ -10,8 +10,9 @@ use super::options::EngineArgs;
 use super::out;
 use anyhow::{Context as _, bail};
 use indicatif::{ProgressBar, ProgressStyle};
-use models::{Cancel, Context, Row};
+use models::Cancel;
 use pumice::Model;
+use pumice::engine::Engine;
 use pumice::text::tokenizer::Special;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -39,8 +40,8 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let model = args.engine.open()?;
-    let mut options = args.engine.session_options()?.context;
-    let n_ctx = *options.n_ctx.get_or_insert(DEFAULT_N_CTX);
+    let mut options = args.engine.session_options()?;
+    let n_ctx = *options.context.n_ctx.get_or_insert(DEFAULT_N_CTX);
     if n_ctx < LEAST_N_CTX {
         bail!("-c {n_ctx} leaves nothing to score: expected at least {LEAST_N_CTX}");
     }
@@ -54,13 +55,13 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
             ids.len()
         );
     }
-    let mut context = Context::new(model.core().clone(), &options)?;
+    let mut engine = Engine::new(model.core(), &options.context, options.n_batch)?;
     let all = ids.len() / n_ctx;
     let n_chunks = args.chunks.map_or(all, |n| all.min(n as usize));
     let bar = progress_bar(args, n_chunks);
     let mut score = Score::default();
     for chunk in ids.chunks_exact(n_ctx).take(n_chunks) {
-        score_chunk(&mut context, with_bos(&model, chunk)?, &mut score)?;
+        score_chunk(&mut engine, &with_bos(&model, chunk)?, &mut score)?;
         bar.set_message(format!("{:.4}", score.ppl()));
         bar.inc(1);
     }
@@ -90,20 +91,18 @@ fn with_bos(model: &Model, chunk: &[u32]) -> anyhow::Result<Vec<u32>> {
 }
 
 /// Runs a chunk of n_ctx tokens and adds what its second half costs.
-fn score_chunk(context: &mut Context, ids: Vec<u32>, score: &mut Score) -> anyhow::Result<()> {
+fn score_chunk(engine: &mut Engine, ids: &[u32], score: &mut Score) -> anyhow::Result<()> {
     let scored = ids.len() / 2..ids.len() - 1;
-    let rows: Vec<Row> = ids
-        .iter()
-        .enumerate()
-        .map(|(pos, &token)| Row { token, seq: 0, pos, logits: scored.contains(&pos) })
-        .collect();
-    context.truncate(0, 0);
+    engine.truncate(0, 0);
+    engine.set(0, ids, ids.len() - scored.start)?;
     let mut sum = 0.0;
-    context.step(&rows, &Cancel::new(), &mut |pos, logits| {
-        let nll = nll(logits, ids[pos + 1] as usize);
-        sum += nll;
-        score.squares += nll * nll;
-        score.n_tokens += 1;
+    engine.run(&Cancel::new(), &mut |_, pos, logits| {
+        if scored.contains(&pos) {
+            let nll = nll(logits, ids[pos + 1] as usize);
+            sum += nll;
+            score.squares += nll * nll;
+            score.n_tokens += 1;
+        }
     })?;
     score.chunks.push(sum);
     Ok(())

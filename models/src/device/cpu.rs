@@ -7,7 +7,7 @@ use std::path::Path;
 pub struct MemoryLimit {
     /// Bytes.
     pub bytes: u64,
-    /// "this machine" or "the cgroup".
+    /// "this machine", "the cgroup" or "the options".
     pub source: &'static str,
 }
 

@@ -31,6 +31,16 @@ pub(crate) struct Cx<'a> {
     pub(crate) deterministic: bool,
     /// Lowest layer whose input held NaN or an infinity.
     pub(crate) bad_layer: &'a AtomicU32,
+    #[cfg(test)]
+    pub(crate) fault: Option<Fault>,
+}
+
+/// Where a test wants a worker to panic.
+#[cfg(test)]
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Fault {
+    pub(crate) layer: usize,
+    pub(crate) worker: usize,
 }
 
 impl Cx<'_> {
