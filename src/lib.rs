@@ -29,6 +29,7 @@ pub mod hub;
 mod model;
 pub mod sample;
 mod session;
+pub mod synth;
 pub mod text;
 
 pub use error::{Error, ErrorKind};

@@ -65,6 +65,18 @@ impl Model {
         if options.mlock {
             gguf.lock()?;
         }
+        Model::of(gguf, options)
+    }
+
+    /// A model that is already in memory.
+    ///
+    /// # Errors
+    /// An unknown architecture, metadata out of range.
+    pub fn from_gguf(gguf: Gguf) -> Result<Model, Error> {
+        Model::of(Arc::new(gguf), ModelOptions::default())
+    }
+
+    fn of(gguf: Arc<Gguf>, options: ModelOptions) -> Result<Model, Error> {
         let core = Arc::new(models::Model::new(gguf)?);
         Ok(Model {
             inner: Arc::new(Inner {

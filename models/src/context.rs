@@ -276,6 +276,33 @@ impl Context {
         kernels(&self.plan)
     }
 
+    /// Bytes that one decode row reads at least, when its sequence holds `len` positions: all
+    /// weights that it is multiplied with, and its keys and values.
+    pub fn decode_bytes(&self, len: usize) -> u64 {
+        let weights =
+            self.plan.linears().iter().map(|l| self.used(l.m.data.len(), l.m.n_expert)).sum();
+        let o = self.state.options();
+        let kv = self.plan.layout.kv.iter().map(|s| {
+            let rows = s.window.map_or(len, |w| len.min(w)) * s.n_head_kv;
+            (rows * (o.type_k.row_bytes(s.head_dim_k) + o.type_v.row_bytes(s.head_dim_v))) as u64
+        });
+        kv.fold(weights, |a, b| a + b)
+    }
+
+    /// Operations (a multiplication and an addition are two) in the matrices of the layers for one
+    /// row; attention, and the output matrix, which most rows of a prompt do not meet, are left out.
+    pub fn row_operations(&self) -> u64 {
+        let linears = self.plan.linears();
+        let layers = &linears[..linears.len() - 1];
+        layers.iter().map(|l| 2 * self.used(l.m.rows * l.m.cols * l.m.n_expert, l.m.n_expert)).sum()
+    }
+
+    /// The part of `n` that one row uses, of a tensor of `n_expert` experts.
+    fn used(&self, n: usize, n_expert: usize) -> u64 {
+        let experts = self.model.hp.n_expert_used.min(n_expert).max(1);
+        (n / n_expert * if n_expert > 1 { experts } else { 1 }) as u64
+    }
+
     /// Cuts `seq` back to at most `len` positions; see [`State::truncate`]. Returns the new length,
     /// which is smaller than `len` where earlier state cannot be brought back exactly: the caller
     /// runs the tokens from there again.

@@ -36,6 +36,7 @@ pub use isa::limits;
 pub use kv::KvType;
 pub use out::Out;
 pub use table::{Kernels, SUPPORTED, decode, decode_row, kernels};
+pub use types::random::random_blocks;
 pub use vector::{Activation, Glu, RopeLayout, Vector};
 
 #[cfg(test)]

@@ -356,7 +356,7 @@ types! {
     }
 }
 
-fn unsupported(ty: TensorType) -> Error {
+pub(crate) fn unsupported(ty: TensorType) -> Error {
     let supported = SUPPORTED.iter().map(|ty| ty.name()).collect::<Vec<_>>().join(" ");
     Error::UnsupportedType { ty, supported }
 }

@@ -1,6 +1,7 @@
 //! The command line: one file per command.
 
 mod archs;
+mod bench;
 mod chat;
 mod inspect;
 mod interrupt;
@@ -11,6 +12,7 @@ mod perplexity;
 #[cfg(feature = "hub")]
 mod pull;
 mod run;
+mod synth;
 mod template;
 mod tokenize;
 
@@ -44,6 +46,10 @@ enum Command {
     Template(template::Args),
     /// Write the logits of given tokens to a file
     Logits(logits::Args),
+    /// Measure a model's speed, and what the machine could do
+    Bench(Box<bench::Args>),
+    /// Write a model of a known shape with random weights, to measure speed on
+    Synth(synth::Args),
     /// Fetch a model by name
     #[cfg(feature = "hub")]
     Pull(pull::PullArgs),
@@ -77,6 +83,8 @@ pub(crate) fn main() -> ExitCode {
         Command::Detokenize(args) => tokenize::detokenize(&args),
         Command::Template(args) => template::run(&args),
         Command::Logits(args) => logits::run(args),
+        Command::Bench(args) => bench::run(&args),
+        Command::Synth(args) => synth::run(&args),
         #[cfg(feature = "hub")]
         Command::Pull(args) => pull::pull(&args),
         #[cfg(feature = "hub")]

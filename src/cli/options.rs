@@ -6,7 +6,7 @@ use models::ContextOptions;
 use pumice::{Model, ModelOptions, Session, SessionOptions};
 use quant::{Isa, KvType};
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Short forms of more than one letter, which people's fingers know; clap has none, so they are
 /// turned into the long ones.
@@ -120,9 +120,15 @@ impl EngineArgs {
     /// # Errors
     /// As [`EngineArgs::path`] and [`Model::open`].
     pub(super) fn open(&self) -> anyhow::Result<Model> {
-        let path = self.path()?;
-        Model::open(&path, self.model_options())
-            .with_context(|| format!("cannot load {}", path.display()))
+        Self::open_file(&self.path()?, self.model_options())
+    }
+
+    /// Opens a model file.
+    ///
+    /// # Errors
+    /// As [`Model::open`], with the file's name.
+    pub(super) fn open_file(path: &Path, options: ModelOptions) -> anyhow::Result<Model> {
+        Model::open(path, options).with_context(|| format!("cannot load {}", path.display()))
     }
 
     /// Makes a session and says on stderr what a user should know of it.

@@ -1,6 +1,7 @@
 //! Cores and memory that this process may use.
 
 use std::path::Path;
+use std::time::Duration;
 
 /// A bound on memory and where it comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +29,25 @@ pub fn default_threads() -> usize {
     // available_parallelism knows affinity and cgroup quotas; it counts hardware threads.
     let usable = std::thread::available_parallelism().map_or(1, usize::from);
     physical_cores().map_or(usable, |cores| usable.min(cores)).max(1)
+}
+
+/// Processor time of all threads of this process so far; `None` where the system does not say.
+pub fn cpu_time() -> Option<Duration> {
+    #[cfg(unix)]
+    {
+        // SAFETY: all-zero is a valid rusage, and getrusage fills the one it is given.
+        let usage = unsafe {
+            let mut usage: libc::rusage = std::mem::zeroed();
+            (libc::getrusage(libc::RUSAGE_SELF, &mut usage) == 0).then_some(usage)?
+        };
+        let time = |t: libc::timeval| {
+            let seconds = u64::try_from(t.tv_sec).ok()?;
+            Some(Duration::new(seconds, u32::try_from(t.tv_usec).ok()? * 1000))
+        };
+        Some(time(usage.ru_utime)? + time(usage.ru_stime)?)
+    }
+    #[cfg(not(unix))]
+    None
 }
 
 #[cfg(target_os = "linux")]

@@ -6,5 +6,5 @@ mod cpu;
 mod weights;
 
 pub use buffer::Buffer;
-pub use cpu::{MemoryLimit, default_threads, memory_limit};
+pub use cpu::{MemoryLimit, cpu_time, default_threads, memory_limit};
 pub use weights::Weights;

@@ -12,6 +12,7 @@ pub(crate) mod iq;
 pub(crate) mod k;
 pub(crate) mod q4;
 pub(crate) mod q8;
+pub(crate) mod random;
 
 /// The `i`-th code of a block of 32 with low nibbles first.
 pub(crate) fn nibble(q: &[u8; 16], i: usize) -> u8 {
