@@ -1,7 +1,5 @@
 //! Tokenizers on vocabularies made up here: what is refused, what is trusted, how text streams.
 
-use std::time::{Duration, Instant};
-
 use formats::{Gguf, GgufWriter, Strings, Value};
 use proptest::prelude::*;
 use pumice::text::Segment;
@@ -352,16 +350,12 @@ fn bytes_that_end_other_tokenizers() {
 }
 
 #[test]
-fn hostile_text_takes_linear_time() {
-    // A megabyte takes some hundred milliseconds; the bound is wide as tests share their machine.
-    const LIMIT: Duration = Duration::from_secs(10);
+fn a_megabyte_of_anything_comes_back() {
     for v in [Vocabulary::bpe(), Vocabulary::spm()] {
         let t = v.load();
         for unit in ["l", " ", "7", "\u{301}", " \n", "<|im_", "<", "hello", "▁"] {
             let text = unit.repeat((1 << 20) / unit.len());
-            let start = Instant::now();
             let ids = t.encode(&text, Special::Parse, false).unwrap();
-            assert!(start.elapsed() < LIMIT, "{unit:?}");
             let expected = text.replace('▁', if t.kind() == "llama" { " " } else { "▁" });
             assert_eq!(t.decode(&ids, Show::All).unwrap(), expected);
         }
@@ -392,7 +386,7 @@ fn files_without_a_vocabulary_say_so_when_asked() {
         assert!(t.encode_segments(&[]).is_err() && t.decode(&[0], Show::Text).is_err());
         assert_eq!((t.n_tokens(), t.eog()), (0, [].as_slice()));
     }
-    for kind in ["bert", "t5", "rwkv", "plamo2", "whitespace", "other"] {
+    for kind in ["hybriddna", "other"] {
         let (error, text) = Vocabulary::new(kind).refusal();
         assert!(matches!(error, TokenizerError::UnsupportedKind { .. }));
         assert!(text.contains(kind) && text.contains("gpt2"), "{text}");
@@ -469,6 +463,128 @@ fn merges_that_are_none_are_refused() {
         }
         assert!(text.contains(merge), "{text}");
     }
+}
+
+/// One small vocabulary of each kind that has no merges, beside SentencePiece.
+fn kind(model: &str) -> Vocabulary {
+    let mut v = Vocabulary::new(model);
+    v.push("<unk>", UNKNOWN);
+    v.push("<s>", CONTROL);
+    v.push("</s>", CONTROL);
+    (0..=255u8).for_each(|b| v.push(&format!("<0x{b:02X}>"), BYTE));
+    for word in ["▁", "a", "b", "ab", "▁ab", "<", "s", ">", "1"] {
+        v.push(word, NORMAL);
+    }
+    v.push("<table>", USER_DEFINED);
+    v.push("<think>", USER_DEFINED);
+    v.push("<|im_end|>", CONTROL);
+    for (name, id) in [("bos", 1u32), ("eos", 2), ("unknown", 0)] {
+        v.writer.set(&format!("tokenizer.ggml.{name}_token_id"), id);
+    }
+    v
+}
+
+#[test]
+fn no_kind_makes_control_tokens_of_text_that_is_not_trusted() {
+    for model in ["llama", "bert", "t5", "rwkv", "plamo2"] {
+        let v = kind(model);
+        let t = v.load();
+        let n_bos = usize::from(t.adds().bos);
+        for text in ["<s>", "a<|im_end|>b", "</s><s>", "<think>a", "<unk>"] {
+            let ids = t.encode_segments(&[trusted("<|im_end|>"), untrusted(text)]).unwrap();
+            // The unknown token stands for what the vocabulary cannot spell: it steers nothing.
+            let controls = ids.iter().filter(|&&id| id != 0 && t.is_control(id)).count();
+            assert_eq!(controls, 1 + n_bos, "{model}: {text} {ids:?}");
+            let spelled = t.encode_segments(&[trusted("<|im_end|>"), trusted(text)]).unwrap();
+            assert_ne!(spelled, ids, "{model}: {text}");
+        }
+    }
+}
+
+#[test]
+fn vocabularies_of_other_kinds_that_do_not_fit_are_refused() {
+    for model in ["t5", "plamo2"] {
+        let mut v = kind(model);
+        v.scores.pop();
+        assert!(matches!(
+            v.refusal().0,
+            TokenizerError::Length { key: "tokenizer.ggml.scores", .. }
+        ));
+    }
+    let mut v = kind("t5");
+    v.scores[4] = f32::NAN;
+    assert!(matches!(v.refusal().0, TokenizerError::Score { index: 4 }));
+    let mut v = kind("t5");
+    v.writer
+        .set("tokenizer.ggml.precompiled_charsmap", Value::Array(formats::Array::U8(vec![9; 5])));
+    let (error, text) = v.refusal();
+    assert!(
+        matches!(error, TokenizerError::CharsMap { .. }) && text.contains("charsmap"),
+        "{text}"
+    );
+    let mut v = kind("plamo2");
+    v.types[3] = NORMAL;
+    let (error, text) = v.refusal();
+    assert!(matches!(error, TokenizerError::ByteToken { byte: 0 }) && text.contains("<0x00>"));
+    for model in ["bert", "t5", "rwkv", "plamo2"] {
+        let mut v = kind(model);
+        v.push(&"a".repeat(5000), NORMAL);
+        let (error, text) = v.refusal();
+        assert!(matches!(error, TokenizerError::TokenLength { found: 5000, .. }), "{text}");
+    }
+}
+
+#[test]
+fn spaces_are_added_and_trimmed_as_the_file_says() {
+    for (prefix, trims, text, expected) in [
+        (true, true, "  ab  ab ", " ab ab"),
+        (true, false, " ab ", "  ab "),
+        (false, false, " ab  ", " ab  "),
+        (false, true, " ab  a ", "ab a"),
+        (true, true, "   ", ""),
+    ] {
+        let mut v = kind("t5");
+        v.writer.set("tokenizer.ggml.add_space_prefix", Value::Bool(prefix));
+        v.writer.set("tokenizer.ggml.remove_extra_whitespaces", Value::Bool(trims));
+        let t = v.load();
+        let ids = t.encode(text, Special::Plain, false).unwrap();
+        let spelled: Vec<u8> =
+            ids.iter().flat_map(|&id| t.token_bytes(id).unwrap()).copied().collect();
+        assert_eq!(String::from_utf8(spelled).unwrap(), expected);
+        // Text that no token spells is its bytes.
+        let ids = t.encode("é", Special::Plain, false).unwrap();
+        assert_eq!(ids[ids.len() - 2..], [3 + 0xc3, 3 + 0xa9]);
+    }
+}
+
+#[test]
+fn letters_are_lowered_and_accents_kept_as_the_file_says() {
+    for (lowers, strips, expected) in
+        [(None, None, "ab"), (Some(false), None, "<unk>"), (Some(true), Some(false), "<unk>")]
+    {
+        let mut v = kind("bert");
+        let flags = [("lowercase", lowers), ("strip_accents", strips)];
+        for (name, flag) in flags.iter().filter_map(|(name, flag)| Some((name, (*flag)?))) {
+            v.writer.set(&format!("tokenizer.ggml.normalizer.{name}"), Value::Bool(flag));
+        }
+        let t = v.load();
+        let ids = t.encode("ÁB", Special::Plain, false).unwrap();
+        assert_eq!(t.decode(&ids, Show::All).unwrap().trim(), expected);
+    }
+}
+
+#[test]
+fn white_space_vocabularies_drop_spaces_and_know_characters() {
+    let mut v = Vocabulary::new("whitespace");
+    for token in ["<unk>", "中", "文", "a"] {
+        v.push(token, if token == "<unk>" { UNKNOWN } else { NORMAL });
+    }
+    v.merge("中 文");
+    v.writer.set("tokenizer.ggml.unknown_token_id", 0u32);
+    v.writer.set("tokenizer.ggml.normalizer.lowercase", Value::Bool(true));
+    let t = v.load();
+    let ids = t.encode(" 中文 A\n文é", Special::Plain, false).unwrap();
+    assert_eq!(ids, [v.id("中文"), v.id("a"), v.id("文"), 0]);
 }
 
 #[test]

@@ -9,11 +9,11 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use formats::{Access, Gguf, GgufWriter, Strings, Value};
-use pumice::text::tokenizer::{Detokenizer, Show, Special, Tokenizer, tidy_spaces};
+use pumice::text::tokenizer::{Detokenizer, Show, Special, TokenType, Tokenizer, tidy_spaces};
 use serde_json::Value as Json;
 
 /// Kinds that are supported.
-const KINDS: [&str; 3] = ["gpt2", "llama", "gemma4"];
+const KINDS: [&str; 7] = ["gpt2", "llama", "gemma4", "bert", "t5", "rwkv", "plamo2"];
 
 fn data() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/tokenizer")
@@ -126,7 +126,9 @@ fn check_vocabulary(golden: &Json, tokenizer: &Tokenizer, report: &mut Report) {
         });
         let wrapped = [prefix.clone(), ids.clone(), suffix.clone()].concat();
         let ids_special = ids_of(case, "ids_special").unwrap_or(wrapped);
-        let accepted = [Some(ids_special.clone()), ids_of(case, "alt_ids_special")];
+        let alt = ids_of(case, "alt_ids").map(|ids| [prefix.clone(), ids, suffix.clone()].concat());
+        let alt = ids_of(case, "alt_ids_special").or(alt);
+        let accepted = [Some(ids_special.clone()), alt];
         report.check(accepted.contains(&Some(special.clone())), || {
             format!("special ids of {shown:?}: {special:?}, expected {ids_special:?}")
         });
@@ -156,7 +158,14 @@ fn check_text(
     report
         .check(&bare == expected_bare, || format!("pieces of {ids:?}: {bare:?} {expected_bare:?}"));
     if tokenizer.publishes_tidy_text() && pieces.is_some() {
-        report.check(Some(&ours) == pieces.as_ref(), || format!("spaces of {ids:?} changed"));
+        let is_shown = |id: &u32| {
+            let ty = tokenizer.token_type(*id).unwrap();
+            !matches!(ty, TokenType::Control | TokenType::Unknown)
+        };
+        let shown = ids.iter().filter(|id| is_shown(id));
+        let shown: Vec<u8> =
+            shown.flat_map(|&id| tokenizer.token_bytes(id).unwrap()).copied().collect();
+        report.check(ours == shown, || format!("spaces of {ids:?} changed"));
         ours = tidy_spaces(&lossy).into_bytes();
     }
     report.check(ours == detok, || {
@@ -200,8 +209,12 @@ fn check_facts(golden: &Json, tokenizer: &Tokenizer, report: &mut Report) {
         ("fim_sep", special.fim_sep),
     ] {
         let expected = facts[name].as_i64().unwrap();
+        // The goldens name what a line break is encoded to, even where that is none (or unknown).
+        let is_break = |id: i64| tokenizer.token_bytes(id as u32) == Some(b"\n");
+        let is_none = name == "nl" && ours.is_none() && !is_break(expected);
         let ours = ours.map_or(-1, i64::from);
-        report.check(ours == expected, || format!("{name}: {ours}, expected {expected}"));
+        report
+            .check(ours == expected || is_none, || format!("{name}: {ours}, expected {expected}"));
     }
     let adds = tokenizer.adds();
     for (name, ours) in [("add_bos", adds.bos), ("add_eos", adds.eos), ("add_sep", adds.sep)] {
@@ -244,8 +257,10 @@ fn check_file(path: &Path, models: Option<&Path>) {
 }
 
 #[test]
-fn the_small_vocabulary() {
-    check_file(&data().join("llama-spm.json"), None);
+fn the_small_vocabularies() {
+    for name in ["llama-spm", "tiny-bert", "tiny-t5", "tiny-rwkv", "tiny-plamo2"] {
+        check_file(&data().join(format!("{name}.json")), None);
+    }
 }
 
 #[test]

@@ -248,6 +248,46 @@ fn what_a_tokenizer_json_adds() {
 }
 
 #[test]
+fn added_tokens_keep_what_the_file_says_of_their_surroundings() {
+    let mut json = to_json(&trained("gpt-2", 60));
+    json["normalizer"] = json!({"type": "Lowercase"});
+    let n = 256 + 4 + 60;
+    let added = |id: usize, content: &str, flags: &[&str]| {
+        let mut token = json!({"id": id, "content": content});
+        for flag in ["lstrip", "rstrip", "single_word", "normalized", "special"] {
+            token[flag] = json!(flags.contains(&flag));
+        }
+        token
+    };
+    json["added_tokens"] = json!([
+        added(256, "<|im_start|>", &["special", "lstrip"]),
+        added(257, "<|im_end|>", &["special", "rstrip"]),
+        added(258, "<|im|>", &["special", "single_word"]),
+        added(259, "<table>", &["normalized", "lstrip", "rstrip"]),
+        added(n, "Tab", &["normalized", "single_word"]),
+        added(n + 1, "[X]", &["single_word", "lstrip", "rstrip"]),
+    ]);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tokenizer.json");
+    std::fs::write(&path, json.to_string()).unwrap();
+    let library = tokenizers::Tokenizer::from_file(&path).unwrap();
+    let ours = Tokenizer::from_tokenizer_json(&path).unwrap();
+    assert_eq!(ours.id_of("[X]"), Some(n as u32 + 1));
+    let words = ["<|im_start|>", "<|im_end|>", "<|im|>", "<table>", "<TABLE>", "Tab", "TAB", "[X]"];
+    let words = words.map(str::to_owned);
+    let (mut seed, mut n_found) = (5, 0);
+    for _ in 0..3000 {
+        let text = text(&mut seed, &words);
+        let text = text.replace('Y', "[X]").replace('/', " tab ");
+        let ids = ours.encode(&text, Special::Parse, false).unwrap();
+        let expected = library.encode_fast(text.as_str(), false).unwrap().get_ids().to_vec();
+        assert_eq!(ids, expected, "{text:?}");
+        n_found += ids.iter().filter(|&&id| id >= n as u32).count();
+    }
+    assert!(n_found > 500);
+}
+
+#[test]
 fn files_that_are_no_tokenizer_are_named() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("tokenizer.json");

@@ -1,5 +1,6 @@
-//! The two ways of turning ordinary text into tokens: byte-level (or raw) BPE with a merge list,
-//! and SentencePiece-BPE with scores. What is special in a text was cut out before ([`super::split`]).
+//! The two ways of merging ordinary text into tokens: byte-level (or raw) BPE with a merge list,
+//! and SentencePiece-BPE with scores; and what all kinds of tokenizer share. What is special in a
+//! text was cut out before ([`super::split`]).
 
 use std::hash::BuildHasher;
 use std::sync::Mutex;
@@ -10,7 +11,9 @@ use memchr::memmem;
 
 use super::cache::Cache;
 use super::merge::{NONE, Pairs, Row, Symbol};
+use super::plamo::Way;
 use super::pre::Pre;
+use super::unigram::Step;
 use super::vocab::Vocab;
 
 /// Scratch sets kept for reuse; more threads at once than this allocate their own.
@@ -21,6 +24,14 @@ const MAX_IDLE: usize = 16;
 pub(super) struct Scratch {
     row: Row,
     cache: Cache,
+    pub(super) steps: Vec<Step>,
+    pub(super) ways: Vec<Way>,
+}
+
+impl Scratch {
+    fn new() -> Scratch {
+        Scratch { row: Row::default(), cache: Cache::new(), steps: vec![], ways: vec![] }
+    }
 }
 
 /// Scratch sets that wait for the next call, so that words stay known between calls.
@@ -31,8 +42,7 @@ impl Idle {
     /// Calls `work` with a scratch set.
     pub(super) fn with<R>(&self, work: impl FnOnce(&mut Scratch) -> R) -> R {
         let idle = self.0.lock().unwrap_or_else(|e| e.into_inner()).pop();
-        let mut scratch =
-            idle.unwrap_or_else(|| Scratch { row: Row::default(), cache: Cache::new() });
+        let mut scratch = idle.unwrap_or_else(Scratch::new);
         let result = work(&mut scratch);
         let mut idle = self.0.lock().unwrap_or_else(|e| e.into_inner());
         if idle.len() < MAX_IDLE {
@@ -88,7 +98,8 @@ fn merge_key(left: u32, right: u32) -> u64 {
     u64::from(left) << 32 | u64::from(right)
 }
 
-/// Byte-level BPE (`tokenizer.ggml.model` = `gpt2`), or BPE over characters (`gemma4`).
+/// Byte-level BPE (`tokenizer.ggml.model` = `gpt2`), or BPE over characters (`gemma4`,
+/// `whitespace`).
 #[derive(Debug)]
 pub(super) struct Bpe {
     pub(super) pre: Pre,
@@ -97,6 +108,10 @@ pub(super) struct Bpe {
     pub(super) byte_ids: ByteIds,
     /// Bytes that some token has before a space (over characters only).
     pub(super) bridges: Bridges,
+    /// What stands for characters that not even bytes spell (over characters only).
+    pub(super) unknown: Option<u32>,
+    /// Letters become lower case.
+    pub(super) lowers: bool,
 }
 
 impl Pairs for Bpe {
@@ -109,9 +124,14 @@ impl Pairs for Bpe {
 impl Bpe {
     /// Appends the tokens of `text`.
     pub(super) fn encode(&self, vocab: &Vocab, text: &str, work: &mut Scratch, ids: &mut Vec<u32>) {
+        let lowered = self.lowers.then(|| text.to_lowercase());
+        let text = lowered.as_deref().unwrap_or(text);
         if !self.pre.escape_spaces() {
+            let drops = self.pre.drops_spaces();
             self.pre.pattern.split(text, &mut |piece| {
-                self.piece(vocab, piece.as_bytes(), work, ids);
+                if !(drops && piece.starts_with(char::is_whitespace)) {
+                    self.piece(vocab, piece.as_bytes(), work, ids);
+                }
             });
             return;
         }
@@ -131,14 +151,14 @@ impl Bpe {
 
     #[inline]
     fn piece(&self, vocab: &Vocab, piece: &[u8], work: &mut Scratch, ids: &mut Vec<u32>) {
-        cached(vocab, piece, work, ids, |row, ids| {
+        cached(vocab, piece, work, ids, |work, ids| {
             if self.pre.ignore_merges()
                 && let Some(id) = vocab.word(piece)
             {
                 ids.push(id);
                 return;
             }
-            let over_chars = self.pre.escape_spaces();
+            let over_chars = self.pre.is_over_chars();
             let first = |bytes: &[u8]| {
                 if over_chars {
                     let len = char_len(bytes);
@@ -147,9 +167,10 @@ impl Bpe {
                     (1, self.byte_ids[usize::from(bytes[0])])
                 }
             };
-            row.merge(piece, first, self, |id, bytes| match id {
+            work.row.merge(piece, first, self, |id, bytes| match id {
+                NONE if over_chars => unspelled(&self.byte_ids, self.unknown, bytes, ids),
                 // A byte that has no token of its own is left out, as published tokenizers do.
-                NONE => ids.extend(fallback(&self.byte_ids, bytes).filter(|_| over_chars)),
+                NONE => {}
                 id => ids.push(id),
             });
         });
@@ -195,26 +216,27 @@ impl Spm {
             text.to_mut().insert(0, b' ');
         }
         self.bridges.split(&text, |word| {
-            cached(vocab, word, work, ids, |row, ids| {
+            cached(vocab, word, work, ids, |work, ids| {
                 let first = |bytes: &[u8]| {
                     let len = char_len(bytes);
                     (len, vocab.word(&bytes[..len]).unwrap_or(NONE))
                 };
-                row.merge(word, first, &SpmPairs(self, vocab), |id, bytes| match id {
-                    NONE => self.unspelled(bytes, ids),
+                work.row.merge(word, first, &SpmPairs(self, vocab), |id, bytes| match id {
+                    NONE => unspelled(&self.byte_ids, self.unknown, bytes, ids),
                     id => ids.push(id),
                 });
             });
         });
     }
+}
 
-    /// Text that is no token: its bytes, or else the unknown token.
-    fn unspelled(&self, bytes: &[u8], ids: &mut Vec<u32>) {
-        if bytes.iter().all(|&b| self.byte_ids[usize::from(b)] != NONE) {
-            ids.extend(fallback(&self.byte_ids, bytes));
-        } else {
-            ids.extend(self.unknown);
-        }
+/// Appends what stands for text that is no token: its bytes, or else the unknown token.
+fn unspelled(byte_ids: &ByteIds, unknown: Option<u32>, bytes: &[u8], ids: &mut Vec<u32>) {
+    let spelled = bytes.iter().map(|&b| byte_ids[usize::from(b)]);
+    if spelled.clone().all(|id| id != NONE) {
+        ids.extend(spelled);
+    } else {
+        ids.extend(unknown);
     }
 }
 
@@ -226,29 +248,24 @@ pub(super) fn rank_of_score(score: f32) -> u32 {
     !ascending
 }
 
-/// Tokens of single bytes, those that have one.
-fn fallback(byte_ids: &ByteIds, bytes: &[u8]) -> impl Iterator<Item = u32> {
-    bytes.iter().map(|&b| byte_ids[usize::from(b)]).filter(|&id| id != NONE)
-}
-
 /// Appends the tokens of `piece` from the cache, or else from `merge`, which are then kept.
 #[inline]
-fn cached(
+pub(super) fn cached(
     vocab: &Vocab,
     piece: &[u8],
     work: &mut Scratch,
     ids: &mut Vec<u32>,
-    merge: impl FnOnce(&mut Row, &mut Vec<u32>),
+    merge: impl FnOnce(&mut Scratch, &mut Vec<u32>),
 ) {
     if !Cache::fits(piece) {
-        return merge(&mut work.row, ids);
+        return merge(work, ids);
     }
     let hash = vocab.hash(piece);
     if let Some(known) = work.cache.get(hash, piece) {
         return ids.extend_from_slice(known);
     }
     let start = ids.len();
-    merge(&mut work.row, ids);
+    merge(work, ids);
     work.cache.put(hash, piece, &ids[start..]);
 }
 
@@ -325,7 +342,7 @@ impl Bridges {
     }
 
     /// Calls `sink` with the words of `text`, which together are the text.
-    fn split(&self, text: &[u8], mut sink: impl FnMut(&[u8])) {
+    pub(super) fn split(&self, text: &[u8], mut sink: impl FnMut(&[u8])) {
         let mut start = 0;
         for at in 1..text.len() {
             if text[at] == b' ' && !self.0[usize::from(text[at - 1])] {

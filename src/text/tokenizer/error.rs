@@ -68,6 +68,31 @@ pub enum TokenizerError {
         /// The token.
         index: usize,
     },
+    /// A token is longer than any that is published.
+    #[error("tokenizer.ggml.tokens[{index}] has {found} bytes; expected {expected} at most")]
+    TokenLength {
+        /// The token.
+        index: usize,
+        /// Its bytes.
+        found: usize,
+        /// The limit.
+        expected: usize,
+    },
+    /// A vocabulary that falls back to bytes lacks one.
+    #[error("tokenizer.ggml.tokens has no token <0x{byte:02X}>; expected one for each byte")]
+    ByteToken {
+        /// The byte.
+        byte: u8,
+    },
+    /// The map of characters is none.
+    #[error(
+        "tokenizer.ggml.precompiled_charsmap is {found}; expected bytes: a size, a double-array \
+         trie of that size, replacements"
+    )]
+    CharsMap {
+        /// What is there.
+        found: String,
+    },
     /// A special token's id lies outside the vocabulary.
     #[error("{key} is {found}; expected an id below {n_tokens}, the number of tokens")]
     SpecialId {
@@ -119,4 +144,5 @@ pub enum TokenizerError {
 }
 
 /// The kinds of tokenizer that are supported, as `tokenizer.ggml.model` names them.
-pub(super) const KINDS: &[&str] = &["gpt2", "llama", "gemma4"];
+pub(super) const KINDS: &[&str] =
+    &["gpt2", "llama", "gemma4", "bert", "t5", "rwkv", "plamo2", "whitespace"];

@@ -2,8 +2,10 @@
 //!
 //! The tokenizers library reads the file and encodes ordinary text. Special tokens stay our own
 //! affair: they are taken out of the file before the library sees it, so what is trusted and what
-//! is not is decided in one place for every kind of tokenizer. Decoding is ours too, from the bytes
-//! of each token.
+//! is not is decided in one place for every kind of tokenizer. What the file says about a token's
+//! surroundings (`lstrip`, `rstrip`, `single_word`) is honoured here. Only user-defined tokens
+//! that are looked for in normalized text stay with the library, which alone can normalize.
+//! Decoding is ours too, from the bytes of each token.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -23,6 +25,8 @@ pub(super) struct Json {
     /// For text after a special token, where the file treats that differently.
     later: Option<tokenizers::Tokenizer>,
     unknown: Option<u32>,
+    /// Ids of the user-defined tokens that the library finds: its own and the file's.
+    renumbered: HashMap<u32, u32>,
     path: String,
 }
 
@@ -45,7 +49,8 @@ impl Json {
             let known = (*id as usize) < vocab.len();
             Some(*id) == self.unknown || known && !vocab.kind(*id).control
         };
-        ids.extend(encoding.get_ids().iter().copied().filter(is_text));
+        let own = encoding.get_ids().iter().map(|id| *self.renumbered.get(id).unwrap_or(id));
+        ids.extend(own.filter(is_text));
         Ok(())
     }
 }
@@ -59,7 +64,22 @@ struct Added {
     id: u32,
     text: String,
     is_special: bool,
+    strips_before: bool,
     strips_after: bool,
+    is_single_word: bool,
+    /// Looked for in normalized text.
+    is_normalized: bool,
+    /// As the file has it.
+    json: Value,
+}
+
+impl Added {
+    /// Whether the library looks for this token: its text differs once it is normalized, and it
+    /// steers nothing.
+    fn is_left_to_library(&self, has_normalizer: bool) -> bool {
+        let kind = special::classify(self.text.as_bytes(), TokenType::UserDefined);
+        has_normalizer && self.is_normalized && !self.is_special && !kind.control && !kind.marker
+    }
 }
 
 impl Tokenizer {
@@ -76,9 +96,11 @@ impl Tokenizer {
         let config = config.and_then(|text| serde_json::from_slice(&text).ok());
         let added = added_tokens(&json);
         let whole = library(&name, &json)?;
-        for key in ["added_tokens", "truncation", "padding"] {
-            json[key] = if key == "added_tokens" { Value::Array(vec![]) } else { Value::Null };
-        }
+        let has_normalizer = !json["normalizer"].is_null();
+        let (left, ours): (Vec<&Added>, Vec<&Added>) =
+            added.iter().partition(|a| a.is_left_to_library(has_normalizer));
+        json["added_tokens"] = left.iter().map(|a| a.json.clone()).collect();
+        (json["truncation"], json["padding"]) = (Value::Null, Value::Null);
         let spelling = json.to_string();
         let later = spelling.contains(FIRST).then(|| spelling.replace(FIRST, NEVER));
         let later = later.map(|json| from_str(&name, &json)).transpose()?;
@@ -88,25 +110,31 @@ impl Tokenizer {
         let (mut ids, adds) = special_ids(&name, &whole, &config.unwrap_or(Value::Null), &json)?;
         ids.complete(&vocab);
         let ends = ids.ends(&vocab);
-        let mut strips_after: Vec<u32> =
-            added.iter().filter(|a| a.strips_after).map(|a| a.id).collect();
-        strips_after.sort_unstable();
+        let with = |is: fn(&Added) -> bool| {
+            let mut ids: Vec<u32> = ours.iter().filter(|a| is(a)).map(|a| a.id).collect();
+            ids.sort_unstable();
+            ids
+        };
+        let left_out: Vec<u32> = left.iter().map(|a| a.id).collect();
+        let numbers = left.iter().filter_map(|a| Some((first.token_to_id(&a.text)?, a.id)));
+        let renumbered = numbers.collect();
         let drops_space = json["decoder"].to_string();
         let space_prefix = ["\"Strip\"", "\"Metaspace\""].iter().any(|d| drops_space.contains(d))
             && !spelling.contains(NEVER);
         let engine =
-            Engine::Json(Box::new(Json { first, later, unknown: ids.unk, path: name.clone() }));
+            Engine::Json(Box::new(Json { first, later, unknown: ids.unk, renumbered, path: name }));
         Ok(Tokenizer {
             kind: "tokenizer.json".to_owned(),
             vocab,
             engine,
-            specials: Finder::default(),
+            specials: Finder::new(with(|a| a.is_single_word), left_out),
             idle: Idle::default(),
             ids,
             adds,
             ends,
             space_prefix,
-            strips_after,
+            strips_after: with(|a| a.strips_after),
+            strips_before: with(|a| a.strips_before),
             clean_spaces: false,
             warnings: vec![],
         })
@@ -128,11 +156,16 @@ fn from_str(name: &str, json: &str) -> Result<tokenizers::Tokenizer, TokenizerEr
 fn added_tokens(json: &Value) -> Vec<Added> {
     let added = json["added_tokens"].as_array().into_iter().flatten();
     let read = |token: &Value| {
+        let is = |flag: &str| token[flag].as_bool().unwrap_or(false);
         Some(Added {
             id: u32::try_from(token["id"].as_u64()?).ok()?,
             text: token["content"].as_str()?.to_owned(),
-            is_special: token["special"].as_bool().unwrap_or(false),
-            strips_after: token["rstrip"].as_bool().unwrap_or(false),
+            is_special: is("special"),
+            strips_before: is("lstrip"),
+            strips_after: is("rstrip"),
+            is_single_word: is("single_word"),
+            is_normalized: is("normalized"),
+            json: token.clone(),
         })
     };
     added.filter_map(read).filter(|a| (a.id as usize) < load::MAX_TOKENS).collect()

@@ -16,6 +16,8 @@ const TOKENS: &str = "tokenizer.ggml.tokens";
 const SCORES: &str = "tokenizer.ggml.scores";
 const TYPES: &str = "tokenizer.ggml.token_type";
 const MERGES: &str = "tokenizer.ggml.merges";
+const SPACE_PREFIX: &str = "tokenizer.ggml.add_space_prefix";
+pub(super) const LOWERCASE: &str = "tokenizer.ggml.normalizer.lowercase";
 
 /// More tokens than any model has; ids stay well below the values with a meaning of their own.
 pub(super) const MAX_TOKENS: usize = 1 << 24;
@@ -38,8 +40,12 @@ impl Tokenizer {
         let meta = file.metadata();
         let kind = meta.str(MODEL)?.unwrap_or("none");
         match kind {
-            "gpt2" | "gemma4" => load_bpe(meta, kind),
+            "gpt2" | "gemma4" | "whitespace" => load_bpe(meta, kind),
             "llama" => load_spm(meta),
+            "bert" => super::kinds::load_wordpiece(meta),
+            "t5" => super::kinds::load_unigram(meta),
+            "rwkv" => super::kinds::load_rwkv(meta),
+            "plamo2" => super::kinds::load_plamo(meta),
             "none" | "no_vocab" | "" => Ok(Tokenizer::without_vocabulary(kind)),
             other => Err(TokenizerError::UnsupportedKind { kind: other.to_owned() }),
         }
@@ -70,6 +76,7 @@ impl Tokenizer {
             ends: vec![],
             space_prefix: false,
             strips_after: vec![],
+            strips_before: vec![],
             clean_spaces: false,
             warnings: vec![],
         }
@@ -79,18 +86,21 @@ impl Tokenizer {
 /// Byte-level BPE, or BPE over characters where the pre-tokenizer says so.
 fn load_bpe(meta: &Metadata, kind: &str) -> Result<Tokenizer, TokenizerError> {
     let mut warnings = vec![];
-    let default_name = if kind == "gemma4" { "gemma4" } else { "" };
+    let default_name = if kind == "gpt2" { "" } else { kind };
     let pre = find_pre(meta.str(PRE)?.unwrap_or(default_name), &mut warnings);
+    let over_chars = pre.is_over_chars();
     let escapes = pre.escape_spaces();
-    let (vocab, ids) = load_vocab(meta, [None; 3], |text, out| match escapes {
-        true => unescape(text, out),
-        false => bytes::unspell(text, out),
-    })?;
+    let spell = match (escapes, over_chars) {
+        (true, _) => unescape,
+        (false, true) => literally,
+        (false, false) => bytes::unspell,
+    };
+    let (vocab, ids) = load_vocab(meta, SpecialIds::default(), spell)?;
     let merges = meta
         .strings(MERGES)?
         .ok_or(TokenizerError::Missing { key: MERGES, expected: "an array of pairs of tokens" })?;
-    let merges = load_merges(merges, &vocab, escapes)?;
-    let byte_ids = match escapes {
+    let merges = load_merges(merges, &vocab, spell)?;
+    let byte_ids = match over_chars {
         true => byte_tokens(&vocab),
         false => {
             let mut ids = Box::new([NONE; 256]);
@@ -108,22 +118,24 @@ fn load_bpe(meta: &Metadata, kind: &str) -> Result<Tokenizer, TokenizerError> {
     };
     let bridges = Bridges::new(&vocab);
     let clean_spaces = pre.clean_spaces();
-    let engine = Engine::Bpe(Bpe { pre, merges, byte_ids, bridges });
-    Tokenizer::assemble(meta, kind, vocab, engine, ids, adds, clean_spaces, warnings)
+    let lowers = meta.bool(LOWERCASE)?.unwrap_or(false);
+    let unknown = ids.unk;
+    let engine = Engine::Bpe(Bpe { pre, merges, byte_ids, bridges, unknown, lowers });
+    let ways = Ways { adds, clean_spaces, space_prefix: false, warnings };
+    Tokenizer::assemble(meta, kind, vocab, engine, ids, ways)
+}
+
+/// A token that is spelled as it is.
+fn literally(text: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(text);
 }
 
 /// SentencePiece-BPE.
 fn load_spm(meta: &Metadata) -> Result<Tokenizer, TokenizerError> {
     // Ids that files of this kind leave out because the first library had them so.
-    let (vocab, ids) = load_vocab(meta, [Some(1), Some(2), Some(0)], unescape)?;
-    let scores = meta.f32_array(SCORES)?.ok_or(TokenizerError::Missing {
-        key: SCORES,
-        expected: "an array of one float per token",
-    })?;
-    check_length(SCORES, scores.len(), vocab.len())?;
-    if let Some(index) = scores.iter().position(|score| score.is_nan()) {
-        return Err(TokenizerError::Score { index });
-    }
+    let first = SpecialIds { bos: Some(1), eos: Some(2), unk: Some(0), ..SpecialIds::default() };
+    let (vocab, ids) = load_vocab(meta, first, unescape)?;
+    let scores = load_scores(meta, &vocab)?;
     let adds = Adds {
         bos: meta.bool("tokenizer.ggml.add_bos_token")?.unwrap_or(true),
         eos: meta.bool("tokenizer.ggml.add_eos_token")?.unwrap_or(false),
@@ -135,20 +147,43 @@ fn load_spm(meta: &Metadata) -> Result<Tokenizer, TokenizerError> {
         unknown: ids.unk,
         bridges: Bridges::new(&vocab),
     });
-    Tokenizer::assemble(meta, "llama", vocab, engine, ids, adds, false, vec![])
+    let space_prefix = meta.bool(SPACE_PREFIX)?.unwrap_or(true);
+    let ways = Ways { adds, clean_spaces: false, space_prefix, warnings: vec![] };
+    Tokenizer::assemble(meta, "llama", vocab, engine, ids, ways)
+}
+
+/// The score of each token.
+pub(super) fn load_scores(meta: &Metadata, vocab: &Vocab) -> Result<Vec<f32>, TokenizerError> {
+    let scores = meta.f32_array(SCORES)?.ok_or(TokenizerError::Missing {
+        key: SCORES,
+        expected: "an array of one float per token",
+    })?;
+    check_length(SCORES, scores.len(), vocab.len())?;
+    match scores.iter().position(|score| score.is_nan()) {
+        Some(index) => Err(TokenizerError::Score { index }),
+        None => Ok(scores),
+    }
+}
+
+/// How a kind of tokenizer goes about its texts.
+pub(super) struct Ways {
+    pub(super) adds: Adds,
+    /// The published decoder tidies spaces.
+    pub(super) clean_spaces: bool,
+    /// A space is put before a text.
+    pub(super) space_prefix: bool,
+    pub(super) warnings: Vec<String>,
 }
 
 impl Tokenizer {
-    /// What both kinds have in common.
-    fn assemble(
+    /// What all kinds have in common.
+    pub(super) fn assemble(
         meta: &Metadata,
         kind: &str,
         vocab: Vocab,
         engine: Engine,
         mut ids: SpecialIds,
-        adds: Adds,
-        clean_spaces: bool,
-        warnings: Vec<String>,
+        ways: Ways,
     ) -> Result<Tokenizer, TokenizerError> {
         ids.complete(&vocab);
         let is_spm = matches!(engine, Engine::Spm(_));
@@ -158,7 +193,7 @@ impl Tokenizer {
         };
         ids.nl = ids.nl.or_else(|| vocab.word(b"\n")).or_else(|| vocab.other(b"\n"));
         let ends = ids.ends(&vocab);
-        let space_prefix = is_spm && meta.bool("tokenizer.ggml.add_space_prefix")?.unwrap_or(true);
+        let Ways { adds, clean_spaces, space_prefix, warnings } = ways;
         let strips_after = match meta.str("general.name")? {
             Some(name) if is_spm => strips_after(name, &vocab),
             _ => vec![],
@@ -174,6 +209,7 @@ impl Tokenizer {
             ends,
             space_prefix,
             strips_after,
+            strips_before: vec![],
             clean_spaces,
             warnings,
         })
@@ -207,11 +243,11 @@ fn find_pre(name: &str, warnings: &mut Vec<String>) -> Pre {
     })
 }
 
-/// Tokens and their types, and the special ids that metadata name. `defaults` are the ids of BOS,
-/// EOS and unknown where nothing names them; `spell` writes the bytes of ordinary text.
-fn load_vocab(
+/// Tokens and their types, and the special ids that metadata name. `defaults` are the ids that files
+/// of a kind leave out; `spell` writes the bytes of ordinary text.
+pub(super) fn load_vocab(
     meta: &Metadata,
-    defaults: [Option<u32>; 3],
+    defaults: SpecialIds,
     spell: impl Fn(&[u8], &mut Vec<u8>),
 ) -> Result<(Vocab, SpecialIds), TokenizerError> {
     let tokens = meta
@@ -268,7 +304,11 @@ fn token_types(meta: &Metadata, n_tokens: usize) -> Result<Vec<TokenType>, Token
     }
 }
 
-fn check_length(key: &'static str, found: usize, n_tokens: usize) -> Result<(), TokenizerError> {
+pub(super) fn check_length(
+    key: &'static str,
+    found: usize,
+    n_tokens: usize,
+) -> Result<(), TokenizerError> {
     if found == n_tokens {
         return Ok(());
     }
@@ -284,7 +324,7 @@ pub(super) fn byte_of(text: &[u8]) -> Option<u8> {
 }
 
 /// The tokens of type byte.
-fn byte_tokens(vocab: &Vocab) -> ByteIds {
+pub(super) fn byte_tokens(vocab: &Vocab) -> ByteIds {
     let mut ids = Box::new([NONE; 256]);
     for (id, kind) in vocab.iter() {
         if kind.ty == TokenType::Byte
@@ -307,7 +347,11 @@ fn user_defined(vocab: &Vocab, bytes: &[u8]) -> Option<u32> {
 
 /// Resolves the merge list to ids. A merge of or into a token that steers the model has [`NONE`] in
 /// its place: such tokens are never made from ordinary text.
-fn load_merges(merges: &Strings, vocab: &Vocab, escapes: bool) -> Result<Merges, TokenizerError> {
+fn load_merges(
+    merges: &Strings,
+    vocab: &Vocab,
+    spell: fn(&[u8], &mut Vec<u8>),
+) -> Result<Merges, TokenizerError> {
     // Nearly all the time of loading goes into looking up three tokens per merge, so a few threads
     // share that.
     let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
@@ -315,7 +359,7 @@ fn load_merges(merges: &Strings, vocab: &Vocab, escapes: bool) -> Result<Merges,
     let part = |i: usize| merges.len() * i / n_threads..merges.len() * (i + 1) / n_threads;
     let resolve = |i: usize| -> Result<Vec<Merge>, TokenizerError> {
         let (mut pair, mut near) = (Vec::new(), 0);
-        part(i).map(|at| resolve_merge(merges, at, vocab, escapes, &mut pair, &mut near)).collect()
+        part(i).map(|at| resolve_merge(merges, at, vocab, spell, &mut pair, &mut near)).collect()
     };
     let resolve = &resolve;
     let resolved: Vec<Result<Vec<Merge>, TokenizerError>> = std::thread::scope(|scope| {
@@ -339,7 +383,7 @@ fn resolve_merge(
     merges: &Strings,
     index: usize,
     vocab: &Vocab,
-    escapes: bool,
+    spell: fn(&[u8], &mut Vec<u8>),
     pair: &mut Vec<u8>,
     near: &mut u32,
 ) -> Result<Merge, TokenizerError> {
@@ -351,7 +395,6 @@ fn resolve_merge(
         return Err(TokenizerError::MergeShape { index, found: shown(text) });
     };
     pair.clear();
-    let spell = if escapes { unescape } else { bytes::unspell };
     spell(&text[..cut], pair);
     let middle = pair.len();
     spell(&text[cut + 1..], pair);
@@ -368,11 +411,11 @@ fn resolve_merge(
     Ok([find(vocab.word(left), left)?, find(vocab.word(right), right)?, merged])
 }
 
-/// The special ids that metadata name; `defaults` are those of BOS, EOS and unknown.
+/// The special ids that metadata name, or else `defaults`.
 fn special_ids(
     meta: &Metadata,
     n_tokens: usize,
-    defaults: [Option<u32>; 3],
+    defaults: SpecialIds,
 ) -> Result<SpecialIds, TokenizerError> {
     let named = |name: &str| -> Result<Option<u32>, TokenizerError> {
         let key = format!("tokenizer.ggml.{name}_token_id");
@@ -388,17 +431,17 @@ fn special_ids(
         }
     };
     let either = |new: &str, old: &str| Ok::<_, TokenizerError>(named(new)?.or(named(old)?));
-    let [bos, eos, unk] = defaults.map(|id| id.filter(|&id| (id as usize) < n_tokens));
+    let usual = |id: Option<u32>| id.filter(|&id| (id as usize) < n_tokens);
     Ok(SpecialIds {
-        bos: named("bos")?.or(named("cls")?).or(bos),
-        eos: named("eos")?.or(eos),
+        bos: named("bos")?.or(named("cls")?).or(usual(defaults.bos)),
+        eos: named("eos")?.or(usual(defaults.eos)),
         eot: named("eot")?,
         eom: named("eom")?,
-        unk: named("unknown")?.or(unk),
+        unk: named("unknown")?.or(usual(defaults.unk)),
         // Spelled like this in files.
-        sep: either("seperator", "separator")?,
-        pad: named("padding")?,
-        mask: named("mask")?,
+        sep: either("seperator", "separator")?.or(usual(defaults.sep)),
+        pad: named("padding")?.or(usual(defaults.pad)),
+        mask: named("mask")?.or(usual(defaults.mask)),
         nl: None,
         fim_pre: either("fim_pre", "prefix")?,
         fim_suf: either("fim_suf", "suffix")?,

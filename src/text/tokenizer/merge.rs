@@ -103,6 +103,7 @@ impl Row {
     /// Ranks the merge of symbol `left` with the next one.
     #[inline]
     fn rank(&mut self, piece: &[u8], pairs: &impl Pairs, left: u32) -> u32 {
+        super::count::step();
         let symbol = &self.symbols[left as usize];
         let found = match symbol.next {
             NONE => None,
@@ -136,6 +137,7 @@ impl Row {
             let (mut best, mut best_rank) = (NONE, NONE);
             let mut at = if self.symbols.is_empty() { NONE } else { 0 };
             while at != NONE {
+                super::count::step();
                 let symbol = &self.symbols[at as usize];
                 if symbol.rank < best_rank {
                     (best, best_rank) = (at, symbol.rank);
@@ -158,6 +160,7 @@ impl Row {
         let candidates: Vec<_> = ranked.map(|(at, s)| candidate(s.rank, at as u32)).collect();
         self.heap = BinaryHeap::from(candidates);
         while let Some(Reverse(packed)) = self.heap.pop() {
+            super::count::step();
             let (rank, at) = ((packed >> 32) as u32, packed as u32);
             // A candidate is stale if its symbol has merged since: its rank is then another one.
             if self.symbols[at as usize].rank != rank {

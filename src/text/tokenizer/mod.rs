@@ -5,27 +5,42 @@
 //!
 //! 1. Special tokens are found (`split`): which ones depends on who wrote the text. Text that is
 //!    not trusted never yields a token that steers the model, whatever it spells.
-//! 2. What lies between them is cut into pieces by the pre-tokenizer (`pre`; byte-level BPE), or
-//!    at spaces where that changes nothing (SentencePiece).
-//! 3. Pieces are merged (`merge`, `engine`) to tokens of the vocabulary (`vocab`).
+//! 2. What lies between them is normalized where the kind asks for it (`wordpiece`, `charsmap`) and
+//!    cut into pieces by the pre-tokenizer (`pre`; byte-level BPE), or at spaces where that changes
+//!    nothing (SentencePiece).
+//! 3. Pieces are merged (`merge`, `engine`) to tokens of the vocabulary (`vocab`), or covered with
+//!    tokens: the longest first (`wordpiece`, `rwkv`), or those that score best (`unigram`,
+//!    `plamo`).
 //!
 //! Every part takes time linear in the text (a single piece of n symbols: n log n) and a stack of
-//! fixed depth. Ordinary text is never merged into a control token: those are not in the table
-//! that merging looks into.
+//! fixed depth. Ordinary text is never merged into a control token: those are not in the tables
+//! that merging looks into. (RWKV and PLaMo-2 know no special tokens: their published tokenizers
+//! find one in any text that spells it. So do ours in a text that is encoded as a whole; never in
+//! text that is not trusted.)
 
 mod bytes;
 mod cache;
+mod charsmap;
+mod count;
 mod detok;
 mod engine;
 mod error;
 #[cfg(feature = "tokenizer-json")]
 mod json;
+mod kinds;
 mod load;
 mod merge;
+mod plamo;
 mod pre;
+mod rwkv;
 mod special;
 mod split;
+#[cfg(test)]
+mod tests;
+mod trie;
+mod unigram;
 mod vocab;
+mod wordpiece;
 
 pub use detok::{Detokenizer, Show, tidy_spaces};
 pub use error::TokenizerError;
@@ -34,8 +49,12 @@ pub use vocab::TokenType;
 
 use super::Segment;
 use engine::{Bpe, Idle, Scratch, Spm};
+use plamo::Plamo;
+use rwkv::Rwkv;
 use split::{Finder, Found, Level};
+use unigram::Unigram;
 use vocab::Vocab;
+use wordpiece::WordPiece;
 
 /// Whether special tokens are recognised in a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,6 +81,10 @@ pub struct Adds {
 enum Engine {
     Bpe(Bpe),
     Spm(Spm),
+    WordPiece(Box<WordPiece>),
+    Unigram(Unigram),
+    Rwkv(Rwkv),
+    Plamo(Plamo),
     #[cfg(feature = "tokenizer-json")]
     Json(Box<json::Json>),
     None,
@@ -83,6 +106,8 @@ pub struct Tokenizer {
     space_prefix: bool,
     /// Tokens after which spaces are dropped, in rising order.
     strips_after: Vec<u32>,
+    /// Tokens before which spaces are dropped, in rising order.
+    strips_before: Vec<u32>,
     clean_spaces: bool,
     warnings: Vec<String>,
 }
@@ -177,12 +202,12 @@ impl Tokenizer {
     ) -> Result<Vec<u32>, TokenizerError> {
         let mut found = vec![];
         self.specials.find(&self.vocab, level(special), text, &mut found);
-        let ids = self.encode_parts(text, &found)?;
+        let ids = self.encode_parts(text, &found, true)?;
         Ok(if add { self.surround(ids) } else { ids })
     }
 
-    /// The same for bytes that may not be UTF-8. SentencePiece keeps such bytes; the others see
-    /// each of them as U+FFFD.
+    /// The same for bytes that may not be UTF-8. SentencePiece-BPE and RWKV keep such bytes; the
+    /// others see each of them as U+FFFD.
     ///
     /// # Errors
     /// There is no vocabulary.
@@ -192,11 +217,11 @@ impl Tokenizer {
         special: Special,
         add: bool,
     ) -> Result<Vec<u32>, TokenizerError> {
-        let Engine::Spm(spm) = &self.engine else {
-            return self.encode(&String::from_utf8_lossy(text), special, add);
-        };
-        if let Ok(text) = std::str::from_utf8(text) {
-            return self.encode(text, special, add);
+        let keeps_bytes = matches!(self.engine, Engine::Spm(_) | Engine::Rwkv(_));
+        match std::str::from_utf8(text) {
+            Ok(text) => return self.encode(text, special, add),
+            Err(_) if keeps_bytes => {}
+            Err(_) => return self.encode(&String::from_utf8_lossy(text), special, add),
         }
         // Special tokens are UTF-8, so they lie within the valid stretches.
         let (mut ids, mut found, mut prefix) = (vec![], vec![], self.space_prefix);
@@ -204,9 +229,15 @@ impl Tokenizer {
             found.clear();
             self.specials.find(&self.vocab, level(special), chunk.valid(), &mut found);
             self.idle.with(|work| {
-                self.append_parts(chunk.valid(), &found, prefix, work, &mut ids)?;
+                self.append_parts(chunk.valid(), &found, prefix, true, work, &mut ids)?;
                 prefix &= chunk.valid().is_empty();
-                spm.encode(&self.vocab, chunk.invalid(), prefix, work, &mut ids);
+                match &self.engine {
+                    Engine::Rwkv(rwkv) => rwkv.encode(chunk.invalid(), true, &mut ids),
+                    Engine::Spm(spm) => {
+                        spm.encode(&self.vocab, chunk.invalid(), prefix, work, &mut ids);
+                    }
+                    _ => {}
+                }
                 Ok::<_, TokenizerError>(())
             })?;
             prefix = false;
@@ -247,7 +278,7 @@ impl Tokenizer {
             all.push((range, id));
         }
         all.pop();
-        let ids = self.encode_parts(&text, &all)?;
+        let ids = self.encode_parts(&text, &all, false)?;
         Ok(self.with_one_bos(ids))
     }
 
@@ -273,10 +304,17 @@ impl Tokenizer {
         bos.into_iter().chain(ids).chain(sep).chain(eos).collect()
     }
 
-    /// Encodes `text`, in which the special tokens `found` stand.
-    fn encode_parts(&self, text: &str, found: &[Found]) -> Result<Vec<u32>, TokenizerError> {
+    /// Encodes `text`, in which the special tokens `found` stand. What lies between them is text that
+    /// is encoded as a whole (`is_whole`), or may come from anyone.
+    fn encode_parts(
+        &self,
+        text: &str,
+        found: &[Found],
+        is_whole: bool,
+    ) -> Result<Vec<u32>, TokenizerError> {
         let mut ids = Vec::with_capacity(text.len() / 3 + found.len());
-        self.idle.with(|work| self.append_parts(text, found, self.space_prefix, work, &mut ids))?;
+        let prefix = self.space_prefix;
+        self.idle.with(|work| self.append_parts(text, found, prefix, is_whole, work, &mut ids))?;
         Ok(ids)
     }
 
@@ -286,25 +324,33 @@ impl Tokenizer {
         text: &str,
         found: &[Found],
         mut prefix: bool,
+        is_whole: bool,
         work: &mut Scratch,
         ids: &mut Vec<u32>,
     ) -> Result<(), TokenizerError> {
         let (mut at, mut strip) = (0, false);
         let end = (text.len()..text.len(), None);
         let found = found.iter().map(|(range, id)| (range.clone(), Some(*id)));
+        let is_in =
+            |list: &[u32], id: Option<u32>| id.is_some_and(|id| list.binary_search(&id).is_ok());
         for (range, id) in found.chain([end]) {
             let gap = &text[at..range.start];
             let gap = if strip { gap.trim_start() } else { gap };
+            let gap = if is_in(&self.strips_before, id) { gap.trim_end() } else { gap };
             match &self.engine {
                 Engine::Bpe(bpe) => bpe.encode(&self.vocab, gap, work, ids),
                 Engine::Spm(spm) => spm.encode(&self.vocab, gap.as_bytes(), prefix, work, ids),
+                Engine::WordPiece(pieces) => pieces.encode(&self.vocab, gap, work, ids),
+                Engine::Unigram(unigram) => unigram.encode(&self.vocab, gap, prefix, work, ids),
+                Engine::Rwkv(rwkv) => rwkv.encode(gap.as_bytes(), is_whole, ids),
+                Engine::Plamo(plamo) => plamo.encode(gap, is_whole, work, ids),
                 #[cfg(feature = "tokenizer-json")]
                 Engine::Json(json) => json.encode(&self.vocab, gap, at == 0, ids)?,
                 Engine::None => return Err(self.no_vocabulary()),
             }
             ids.extend(id);
             prefix = self.space_prefix;
-            strip = id.is_some_and(|id| self.strips_after.binary_search(&id).is_ok());
+            strip = is_in(&self.strips_after, id);
             at = range.end;
         }
         Ok(())

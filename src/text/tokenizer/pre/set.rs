@@ -98,6 +98,7 @@ impl Set {
     /// If the character at byte `at` of `text` belongs to the set: the byte after it.
     #[inline]
     pub(crate) fn step(&self, text: &str, at: usize) -> Option<usize> {
+        crate::text::tokenizer::count::step();
         let byte = *text.as_bytes().get(at)?;
         if byte < 128 {
             return (self.ascii >> byte & 1 == 1).then_some(at + 1);

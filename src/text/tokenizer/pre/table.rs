@@ -18,6 +18,8 @@ const ADD_SEP: u8 = 8;
 const ESCAPE_SPACES: u8 = 16;
 /// Begin with BOS whatever the file says: files of this kind say it wrong.
 const FORCE_BOS: u8 = 32;
+/// Symbols are characters, and what stands between the pieces is dropped.
+const DROP_SPACES: u8 = 64;
 
 /// Values of `tokenizer.ggml.pre` by pattern and flags.
 const NAMES: &[(&[&str], &str, u8)] = &[
@@ -103,6 +105,7 @@ const NAMES: &[(&[&str], &str, u8)] = &[
     (&["cohere2moe", "tiny_aya"], "tiny-aya", 0),
     (&["ufakzeka"], "ufakzeka", 0),
     (&["viking"], "viking", 0),
+    (&["whitespace"], "whitespace", CLEAN_SPACES | DROP_SPACES),
     (&["youtu"], "youtu", IGNORE_MERGES),
 ];
 
@@ -143,6 +146,16 @@ impl Pre {
     /// Symbols are characters, not bytes, and U+0020 is spelled U+2581.
     pub(crate) fn escape_spaces(&self) -> bool {
         self.flags & ESCAPE_SPACES != 0
+    }
+
+    /// White space is dropped.
+    pub(crate) fn drops_spaces(&self) -> bool {
+        self.flags & DROP_SPACES != 0
+    }
+
+    /// Symbols are characters, not bytes.
+    pub(crate) fn is_over_chars(&self) -> bool {
+        self.flags & (ESCAPE_SPACES | DROP_SPACES) != 0
     }
 }
 
@@ -287,6 +300,7 @@ fn steps(name: &str) -> Vec<Step> {
         ],
         // ` ?[^(\s|.,!?…。，、।۔،)]+`: brackets and bar stand inside the class.
         "bloom" => vec![only(led("[ ]", BLOOM))],
+        "whitespace" => vec![only(some(r"\S"))],
         "viking" => vec![only(led("[ ]", BLOOM)), only(counted(NUMBER, 1, 1))],
         _ => rare_steps(name),
     }
