@@ -7,6 +7,7 @@ use crate::quirks;
 use formats::{Gguf, TensorInfo, TensorType};
 use std::cell::RefCell;
 use std::collections::HashSet;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// A matrix of the file, [rows, cols], or several of equal shape (experts), with an optional bias.
@@ -22,22 +23,54 @@ pub(crate) struct Matrix {
     pub(crate) cols: usize,
     /// Matrices stored one after another.
     pub(crate) n_expert: usize,
-    /// The data, `n_expert * rows` rows.
+    /// The data: `rows` rows from row `first` on in every stretch of `stride` rows.
     pub(crate) data: Weights,
-    /// [n_expert, rows].
-    pub(crate) bias: Option<Arc<[f32]>>,
+    first: usize,
+    stride: usize,
+    /// [n_expert, stride].
+    bias: Option<Arc<[f32]>>,
+    /// A factor on all products of one matrix (not on its bias): [n_expert].
+    scale: Option<Arc<[f32]>>,
 }
 
 impl Matrix {
-    /// Rows `range` as a matrix of their own.
-    fn slice(&self, range: std::ops::Range<usize>) -> Matrix {
-        let row = self.data.len() / (self.rows * self.n_expert);
+    /// Rows `range` (of every matrix) as a matrix of their own.
+    fn slice(&self, range: Range<usize>) -> Matrix {
+        Matrix { rows: range.len(), first: self.first + range.start, ..self.clone() }
+    }
+
+    /// Matrix `i` alone.
+    pub(crate) fn expert(&self, i: usize) -> Matrix {
+        let all = i * self.stride..(i + 1) * self.stride;
+        let row = self.row_bytes();
         Matrix {
-            rows: range.len(),
-            data: self.data.part(range.start * row..range.end * row),
-            bias: self.bias.as_ref().map(|b| b[range].into()),
+            n_expert: 1,
+            data: self.data.part(all.start * row..all.end * row),
+            bias: self.bias.as_ref().map(|b| b[all].into()),
+            scale: self.scale.as_ref().map(|s| [s[i]].into()),
             ..self.clone()
         }
+    }
+
+    /// Bytes of one row.
+    pub(crate) fn row_bytes(&self) -> usize {
+        self.data.len() / (self.stride * self.n_expert)
+    }
+
+    /// Rows of the data that are rows `rows` of matrix `expert`.
+    pub(crate) fn place(&self, expert: usize, rows: &Range<usize>) -> Range<usize> {
+        let first = expert * self.stride + self.first;
+        first + rows.start..first + rows.end
+    }
+
+    /// The bias of rows `rows` of matrix `expert`.
+    pub(crate) fn bias(&self, expert: usize, rows: &Range<usize>) -> Option<&[f32]> {
+        self.bias.as_ref().map(|b| &b[self.place(expert, rows)])
+    }
+
+    /// The factor on the products of matrix `expert`.
+    pub(crate) fn scale(&self, expert: usize) -> Option<f32> {
+        self.scale.as_ref().map(|s| s[expert])
     }
 }
 
@@ -55,6 +88,11 @@ fn shape(dims: &[u64]) -> String {
 fn trimmed(dims: &[u64]) -> &[u64] {
     let len = dims.iter().rposition(|&d| d != 1).map_or(1, |i| i + 1);
     &dims[..len.min(dims.len())]
+}
+
+/// Number of the block that a tensor belongs to.
+fn block(name: &str) -> Option<usize> {
+    name.strip_prefix("blk.")?.split('.').next()?.parse().ok()
 }
 
 impl Binder {
@@ -151,8 +189,27 @@ impl Binder {
         let dims = [cols as u64, rows as u64, n_expert as u64];
         let info = self.find(&full, &dims)?.ok_or_else(|| Self::missing(&full, &dims))?;
         let bias = self.floats(&format!("{name}.bias"), &[rows as u64, n_expert as u64])?;
+        // A `.scale` of another length belongs to another role, which claims it for itself.
+        let scale = format!("{name}.scale");
+        let fits = |t: &TensorInfo| t.n_elements() == n_expert as u64;
+        let scale = match self.gguf.tensor(&scale) {
+            Some(t) if fits(t) => self.floats(&scale, &t.dims.clone())?,
+            _ => None,
+        };
         let data = Weights::new(&self.gguf, info)?;
-        Ok(Matrix { name: full, ty: info.ty, rows, cols, n_expert, data, bias })
+        let (first, stride) = (0, rows);
+        Ok(Matrix {
+            name: full,
+            ty: info.ty,
+            rows,
+            cols,
+            n_expert,
+            data,
+            first,
+            stride,
+            bias,
+            scale,
+        })
     }
 
     /// Matrices with `rows` rows each that are stored apart as `names`, or one after another as
@@ -168,7 +225,28 @@ impl Binder {
         rows: [usize; N],
         cols: usize,
     ) -> Result<[Matrix; N], Error> {
-        let whole = self.opt_matrix(&format!("{prefix}{fused}"), rows.iter().sum(), cols);
+        self.split_experts(prefix, fused, names, rows, cols, 1)
+    }
+
+    /// As [`Binder::split`], for `n_expert` matrices of each kind; fused, an expert's kinds stand
+    /// together.
+    ///
+    /// # Errors
+    /// When neither form is complete.
+    pub(crate) fn split_experts<const N: usize>(
+        &self,
+        prefix: &str,
+        fused: &str,
+        names: [&str; N],
+        rows: [usize; N],
+        cols: usize,
+        n_expert: usize,
+    ) -> Result<[Matrix; N], Error> {
+        let name = format!("{prefix}{fused}");
+        let whole = match self.has(&format!("{name}.weight")) {
+            true => self.matrices(&name, rows.iter().sum(), cols, n_expert).map(Some),
+            false => Ok(None),
+        };
         // `ffn_up` may be the fused name and one of the parts: a shape that fits neither is
         // reported for the part.
         let is_part = names.contains(&fused);
@@ -181,22 +259,32 @@ impl Binder {
         }
         let mut parts = Vec::with_capacity(N);
         for (name, rows) in names.iter().zip(rows) {
-            parts.push(self.matrix(&format!("{prefix}{name}"), rows, cols)?);
+            parts.push(self.matrices(&format!("{prefix}{name}"), rows, cols, n_expert)?);
         }
         Ok(parts.try_into().unwrap_or_else(|_| unreachable!("N names make N parts")))
     }
 
-    /// Checks that no tensor of the file was left over.
+    /// A tensor of one value.
+    ///
+    /// # Errors
+    /// As [`Binder::vector`].
+    pub(crate) fn scalar(&self, name: &str) -> Result<f32, Error> {
+        Ok(self.vector(name, 1)?[0])
+    }
+
+    /// Checks that no tensor of the file was left over. Blocks from `n_layer` on are not run, and
+    /// so are not looked at.
     ///
     /// # Errors
     /// [`Error::UnclaimedTensor`] names the first.
-    pub(crate) fn finish(&self, arch: &str) -> Result<(), Error> {
+    pub(crate) fn finish(&self, arch: &str, n_layer: usize) -> Result<(), Error> {
         let claimed = self.claimed.borrow();
         let mut left = self
             .gguf
             .tensors()
             .iter()
-            .filter(|t| !claimed.contains(&t.name) && !quirks::is_ignorable_tensor(&t.name));
+            .filter(|t| !claimed.contains(&t.name) && !quirks::is_ignorable_tensor(&t.name))
+            .filter(|t| block(&t.name).is_none_or(|il| il < n_layer));
         let Some(first) = left.next() else { return Ok(()) };
         Err(Error::UnclaimedTensor {
             name: first.name.clone(),

@@ -1,45 +1,54 @@
 //! The loop: one micro-batch through the plan, executed by every worker of the team.
 
+use crate::device::Buffer;
 use crate::ops::linear::{self, Dest, Source};
 use crate::ops::{Cx, OUT_ROWS};
-use crate::plan::{BranchPlan, Op, Plan};
+use crate::plan::{After, BranchPlan, InputPlan, Op, Plan, StagePlan};
 use crate::team::{Stop, Worker};
 
 /// Embeds the rows and runs all layers; the result stands in the residual stream.
 pub(crate) fn layers(w: &Worker<'_>, cx: &Cx<'_>, plan: &Plan) -> Result<(), Stop> {
     embed(w, cx, plan)?;
-    for (il, stages) in plan.layers.iter().enumerate() {
+    if let Some(e) = &plan.input.per_layer {
+        e.run(w, cx)?;
+    }
+    if let Some(s) = &plan.streams {
+        s.split(w, cx)?;
+    }
+    for (il, layer) in plan.layers.iter().enumerate() {
         #[cfg(test)]
         if cx.fault.is_some_and(|f| (f.layer, f.worker) == (il, w.index())) {
             panic!("a fault made on purpose in layer {il}");
         }
-        for (i, stage) in stages.iter().enumerate() {
+        if let Some(a) = &layer.altup {
+            a.predict(w, cx)?;
+        }
+        if layer.keep {
+            keep(w, cx)?;
+        }
+        for (i, s) in layer.stages.iter().enumerate() {
             // What a later stage of a layer reads, the layer itself has touched.
-            let layer = il + usize::from(i > 0);
-            match &stage.branches[..] {
-                [only] => single(w, cx, only, layer)?,
-                branches => parallel(w, cx, branches, layer)?,
-            }
+            stage(w, cx, s, il + usize::from(i > 0))?;
+        }
+        if let Some(a) = &layer.altup {
+            a.correct(w, cx, il)?;
         }
     }
-    Ok(())
+    plan.streams.as_ref().map_or(Ok(()), |s| s.merge(w, cx))
 }
 
 /// Token rows to the stream, and the rotations of their positions.
 fn embed(w: &Worker<'_>, cx: &Cx<'_>, plan: &Plan) -> Result<(), Stop> {
     let n_embd = cx.bufs.widths.n_embd;
-    let row_bytes = plan.embd.data.len() / plan.embd.rows;
     while let Some(range) = w.claim(cx.n_rows(), 4) {
         for r in range {
             let row = cx.batch.rows[r];
-            let at = row.token as usize * row_bytes;
-            // SAFETY: rows are claimed.
-            let x = unsafe { cx.bufs.x.part_mut(r * n_embd..(r + 1) * n_embd) };
-            let bytes = &plan.embd.data[at..at + row_bytes];
-            quant::decode(plan.embd.ty, bytes, x).expect("bind checked the row's type and size");
-            if plan.embd_scale != 1.0 {
-                cx.vec.scale(x, plan.embd_scale);
-            }
+            // SAFETY: rows are claimed, the scratch is private.
+            let (x, scratch) = unsafe {
+                let scratch = cx.bufs.private[w.index()].row.part_mut(0..n_embd);
+                (cx.bufs.x.part_mut(r * n_embd..(r + 1) * n_embd), scratch)
+            };
+            input_row(cx, &plan.input, (row.token as usize, row.pos), x, scratch);
             for (i, table) in plan.ropes.iter().enumerate() {
                 // SAFETY: the row was claimed.
                 table.fill(row.pos, unsafe { cx.bufs.rope_row_mut(i, r) });
@@ -49,74 +58,130 @@ fn embed(w: &Worker<'_>, cx: &Cx<'_>, plan: &Plan) -> Result<(), Stop> {
     w.barrier()
 }
 
-fn run(w: &Worker<'_>, cx: &Cx<'_>, b: &BranchPlan, il: usize, dest: Dest<'_>) -> Result<(), Stop> {
-    let norm = b.norm.as_ref();
-    match &b.op {
-        Op::Attention(op) => op.run(w, cx, norm, il, dest),
-        Op::Ffn(op) => op.run(w, cx, norm, il, dest),
-        Op::Moe(op) => op.run(w, cx, norm, il, dest),
-        Op::ShortConv(op) => op.run(w, cx, norm, il, dest),
+fn input_row(
+    cx: &Cx<'_>,
+    input: &InputPlan,
+    (token, pos): (usize, usize),
+    x: &mut [f32],
+    scratch: &mut [f32],
+) {
+    let decode = |m: &crate::bind::Matrix, row: usize, out: &mut [f32]| {
+        let bytes = m.row_bytes();
+        let row = &m.data[row * bytes..(row + 1) * bytes];
+        quant::decode(m.ty, row, out).expect("bind checked the row's type and size");
+    };
+    decode(&input.embd, token, x);
+    if input.scale != 1.0 {
+        cx.vec.scale(x, input.scale);
+    }
+    if let Some(positions) = &input.positions {
+        decode(positions, pos, scratch);
+        cx.vec.add(x, scratch);
+    }
+    if let Some(norm) = &input.norm {
+        norm.apply(cx.vec, x, scratch);
+        x.copy_from_slice(scratch);
     }
 }
 
-/// A stage of one branch: x += scale * norm_out(body(norm(x))).
-fn single(w: &Worker<'_>, cx: &Cx<'_>, b: &BranchPlan, il: usize) -> Result<(), Stop> {
+/// Copies the stream, for stages that read it when it has changed.
+fn keep(w: &Worker<'_>, cx: &Cx<'_>) -> Result<(), Stop> {
     let n_embd = cx.bufs.widths.n_embd;
-    if b.is_plain() {
-        return run(w, cx, b, il, Dest::Add(&cx.bufs.x, n_embd));
-    }
-    run(w, cx, b, il, Dest::Set(&cx.bufs.y, n_embd))?;
-    finish(w, cx, b, Dest::Add(&cx.bufs.x, n_embd))
-}
-
-/// A stage of several branches on the same x: their sum is gathered in z before x changes.
-fn parallel(w: &Worker<'_>, cx: &Cx<'_>, branches: &[BranchPlan], il: usize) -> Result<(), Stop> {
-    let n_embd = cx.bufs.widths.n_embd;
-    for (i, b) in branches.iter().enumerate() {
-        let sum = match i {
-            0 => Dest::Set(&cx.bufs.z, n_embd),
-            _ => Dest::Add(&cx.bufs.z, n_embd),
-        };
-        if b.is_plain() {
-            run(w, cx, b, il, sum)?;
-        } else {
-            run(w, cx, b, il, Dest::Set(&cx.bufs.y, n_embd))?;
-            finish(w, cx, b, sum)?;
-        }
-    }
-    while let Some(range) = w.claim(cx.n_rows(), 1) {
-        // SAFETY: rows are claimed; z was finished in the phase before.
-        unsafe {
-            let part = range.start * n_embd..range.end * n_embd;
-            cx.vec.add(cx.bufs.x.part_mut(part.clone()), cx.bufs.z.part(part));
-        }
+    while let Some(range) = w.claim(cx.n_rows(), 4) {
+        let part = range.start * n_embd..range.end * n_embd;
+        // SAFETY: rows are claimed; the stream is only read in this phase.
+        unsafe { cx.bufs.kept.part_mut(part.clone()).copy_from_slice(cx.bufs.x.part(part)) };
     }
     w.barrier()
 }
 
-/// Output norm and scale of a branch whose body wrote y.
-fn finish(w: &Worker<'_>, cx: &Cx<'_>, b: &BranchPlan, dest: Dest<'_>) -> Result<(), Stop> {
+fn run(w: &Worker<'_>, cx: &Cx<'_>, b: &BranchPlan, il: usize, dest: Dest<'_>) -> Result<(), Stop> {
+    let rows = Source::plain(cx.read(b.read), cx.bufs.widths.n_embd);
+    let src = &Source { norm: b.norm.as_ref(), layer: Some(il), ..rows };
+    match &b.op {
+        Op::Attention(op) => op.run(w, cx, src, dest),
+        Op::Ffn(op) => op.run(w, cx, src, dest),
+        Op::Moe(op) => op.run(w, cx, src, dest),
+        Op::ShortConv(op) => op.run(w, cx, src, dest),
+        Op::Linear(op) => op.run(w, cx, src, dest),
+        Op::LowRank(op) => op.run(w, cx, src, dest),
+        Op::PerLayer(op) => op.run(w, cx, src, dest),
+    }
+}
+
+/// x = norm_after(factor * (x + scale * norm_out(sum of branches))).
+fn stage(w: &Worker<'_>, cx: &Cx<'_>, stage: &StagePlan, il: usize) -> Result<(), Stop> {
+    let (b, n_embd, after) = (cx.bufs, cx.bufs.widths.n_embd, &stage.after);
+    if let [only] = &stage.branches[..] {
+        if after.is_plain() && only.norm_out.is_none() {
+            return run(w, cx, only, il, Dest::Add(&b.x, n_embd, after.scale * only.scale));
+        }
+        if only.norm_out.is_none() && only.scale == 1.0 {
+            run(w, cx, only, il, Dest::Set(&b.y, n_embd))?;
+            return finish(w, cx, &b.y, after, Dest::Add(&b.x, n_embd, 1.0));
+        }
+    }
+    // Several branches on the same x: their sum is gathered in z before x changes.
+    for (i, branch) in stage.branches.iter().enumerate() {
+        let sum = match i {
+            0 => Dest::Set(&b.z, n_embd),
+            _ => Dest::Add(&b.z, n_embd, branch.scale),
+        };
+        if branch.norm_out.is_none() && (i > 0 || branch.scale == 1.0) {
+            run(w, cx, branch, il, sum)?;
+            continue;
+        }
+        run(w, cx, branch, il, Dest::Set(&b.y, n_embd))?;
+        let after = After {
+            norm_out: branch.norm_out.clone(),
+            scale: branch.scale,
+            factor: 1.0,
+            norm_after: None,
+        };
+        finish(w, cx, &b.y, &after, sum)?;
+    }
+    finish(w, cx, &b.z, after, Dest::Add(&b.x, n_embd, 1.0))
+}
+
+/// Adds a body's result, which stands in `from`, to `dest`, with norms and factors; the factor
+/// that `dest` may carry has no say here.
+fn finish(
+    w: &Worker<'_>,
+    cx: &Cx<'_>,
+    from: &Buffer<f32>,
+    after: &After,
+    dest: Dest<'_>,
+) -> Result<(), Stop> {
     let n_embd = cx.bufs.widths.n_embd;
     let (buffer, keep) = match dest {
         Dest::Set(buffer, _) => (buffer, false),
-        Dest::Add(buffer, _) => (buffer, true),
+        Dest::Add(buffer, ..) => (buffer, true),
     };
     while let Some(range) = w.claim(cx.n_rows(), 1) {
         for r in range {
             let part = r * n_embd..(r + 1) * n_embd;
-            // SAFETY: rows are claimed, the norm's row is private, y is only read here.
+            // SAFETY: rows are claimed, the norm's row is private, `from` is only read here.
             unsafe {
                 let out = buffer.part_mut(part.clone());
-                let y = cx.bufs.y.part(part);
-                let normed = cx.bufs.private[w.index()].row.part_mut(0..n_embd);
-                let y = b.norm_out.as_ref().map_or(y, |norm| {
-                    norm.apply(cx.vec, y, normed);
-                    normed
-                });
+                let y = from.part(part);
+                let scratch = cx.bufs.private[w.index()].row.part_mut(0..n_embd);
                 if !keep {
                     out.fill(0.0);
                 }
-                cx.vec.add_scaled(out, b.scale, y);
+                match &after.norm_out {
+                    None => cx.vec.add_scaled(out, after.scale, y),
+                    Some(norm) => {
+                        norm.apply(cx.vec, y, scratch);
+                        cx.vec.add_scaled(out, after.scale, scratch);
+                    }
+                }
+                if after.factor != 1.0 {
+                    cx.vec.scale(out, after.factor);
+                }
+                if let Some(norm) = &after.norm_after {
+                    norm.apply(cx.vec, out, scratch);
+                    out.copy_from_slice(scratch);
+                }
             }
         }
     }

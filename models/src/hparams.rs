@@ -5,7 +5,10 @@
 //! in [`crate::quirks`].
 
 use crate::error::Error;
-use crate::spec::{Act, Attn, Ffn, Norm, NormKind, Pairing, Rope, RopeScaling, Window};
+use crate::spec::{
+    Act, Attn, Ffn, Groups, Kv, Moe, Norm, NormKind, Pairing, QkNorm, Rope, RopeScaling, Score,
+    Shared, Span, Window, moe,
+};
 use formats::{Gguf, Metadata};
 use std::sync::Arc;
 
@@ -22,7 +25,7 @@ pub struct Hparams {
     gguf: Arc<Gguf>,
     /// `general.architecture`.
     pub arch: String,
-    /// Blocks.
+    /// Blocks that are run: those of the file without the ones that only predict further tokens.
     pub n_layer: usize,
     /// Width of the residual stream.
     pub n_embd: usize,
@@ -30,9 +33,9 @@ pub struct Hparams {
     pub n_ctx_train: usize,
     /// Rows of `token_embd.weight`; padded ids included.
     pub n_vocab: usize,
-    /// Query heads, per layer.
+    /// Query heads, per layer; 0 = the layer has no attention.
     pub n_head: Vec<usize>,
-    /// Key/value heads, per layer; 0 = the layer has no attention.
+    /// Key/value heads, per layer; 0 = the layer has no keys and values.
     pub n_head_kv: Vec<usize>,
     /// Feed-forward width, per layer.
     pub n_ff: Vec<usize>,
@@ -59,7 +62,7 @@ impl Hparams {
     /// A missing key, a wrong type or a value out of range, with the key's name.
     pub fn read(gguf: Arc<Gguf>, arch: &str) -> Result<Hparams, Error> {
         let (m, arch) = (gguf.metadata(), arch.to_string());
-        let n_layer = dim(m, &arch, "block_count", MAX_LAYERS)?;
+        let n_layer = n_layer(m, &arch)?;
         let n_embd = dim(m, &arch, "embedding_length", MAX_DIM)?;
         let n_ctx_train = dim(m, &arch, "context_length", 1 << 31)?;
         let per_layer = |key: &str, or: Option<&[usize]>| -> Result<Vec<usize>, Error> {
@@ -79,7 +82,7 @@ impl Hparams {
         let n_head = per_layer("attention.head_count", None)?;
         let n_head_kv = per_layer("attention.head_count_kv", Some(&n_head))?;
         for (il, (&h, &kv)) in n_head.iter().zip(&n_head_kv).enumerate() {
-            if h == 0 || (kv > 0 && h % kv != 0) {
+            if kv > 0 && (h == 0 || h % kv != 0) {
                 return Err(bad(
                     format!("{arch}.attention.head_count"),
                     format!("{h} with {kv} key/value heads in block {il}"),
@@ -88,11 +91,13 @@ impl Hparams {
             }
         }
         let n_ff = per_layer("feed_forward_length", Some(&vec![0; n_layer]))?;
-        let even = n_embd / n_head.iter().copied().max().unwrap_or(1);
+        let most = n_head.iter().copied().max().unwrap_or(0);
+        let even = n_embd / most.max(1);
         let head_dim_k = opt_dim(m, &arch, "attention.key_length")?.unwrap_or(even);
         let head_dim_v = opt_dim(m, &arch, "attention.value_length")?.unwrap_or(even);
         let n_rot = opt_dim(m, &arch, "rope.dimension_count")?.unwrap_or(head_dim_k);
-        if n_rot > head_dim_k || n_rot % 2 != 0 || head_dim_k == 0 || head_dim_v == 0 {
+        let bad_head = head_dim_k == 0 || head_dim_v == 0;
+        if most > 0 && (n_rot > head_dim_k || n_rot % 2 != 0 || bad_head) {
             let key = format!("{arch}.rope.dimension_count");
             return Err(bad(key, n_rot, format!("an even number up to the head's {head_dim_k}")));
         }
@@ -160,6 +165,17 @@ impl Hparams {
         }
     }
 
+    /// A float that bounds something, where 0 means no bound.
+    ///
+    /// # Errors
+    /// As [`Hparams::f32`], or a value below zero.
+    pub fn bound(&self, word: &str) -> Result<Option<f32>, Error> {
+        match self.f32(word)? {
+            Some(v) if v < 0.0 => Err(bad(self.key(word), v, "0 (no bound) or more")),
+            v => Ok(v.filter(|&v| v > 0.0)),
+        }
+    }
+
     /// A count under the architecture's name.
     ///
     /// # Errors
@@ -182,6 +198,18 @@ impl Hparams {
     /// Another type.
     pub fn str(&self, word: &str) -> Result<Option<&str>, Error> {
         Ok(self.gguf.metadata().str(&self.key(word))?)
+    }
+
+    /// Floats under the architecture's name, one for each block; they must be finite.
+    ///
+    /// # Errors
+    /// Another type, too few, or a value that is not finite.
+    pub fn f32_per(&self, word: &str) -> Result<Option<Vec<f32>>, Error> {
+        let key = self.key(word);
+        match self.gguf.metadata().f32_per(&key, self.n_layer)? {
+            Some(v) if v.iter().any(|x| !x.is_finite()) => Err(bad(key, "NaN", "finite numbers")),
+            v => Ok(v),
+        }
     }
 
     /// Maker of RMS norms with the file's epsilon.
@@ -212,7 +240,12 @@ impl Hparams {
         if eps < 0.0 {
             return Err(bad(self.key(word), eps, "0 or more"));
         }
-        Ok(move |name| Norm { kind, eps, name })
+        Ok(move |name| Norm { kind, eps, name: Some(name) })
+    }
+
+    /// Whether the file has the tensor `NAME.weight` in block `il`.
+    pub fn has(&self, il: usize, name: &str) -> bool {
+        self.gguf.tensor(&format!("blk.{il}.{name}.weight")).is_some()
     }
 
     /// Grouped-query attention of one block with the file's sizes and rotation.
@@ -225,21 +258,45 @@ impl Hparams {
             n_head_kv: self.n_head_kv[il],
             head_dim_k: self.head_dim_k,
             head_dim_v: self.head_dim_v,
+            kv: Kv::Own,
             window: Window::Full,
+            causal: true,
             rope: Some(self.rope(pairing)?),
+            alibi: None,
+            clamp: self.bound("attention.clamp_kqv")?,
             qk_norm: None,
-            qk_norm_eps: 0.0,
-            scale: self
-                .positive("attention.scale")?
-                .unwrap_or(1.0 / (self.head_dim_k as f32).sqrt()),
+            v_norm: None,
+            value_scale: 1.0,
+            scale: match self.f32("attention.scale")? {
+                // Some converters write 0 for "the usual scale".
+                None | Some(0.0) => 1.0 / (self.head_dim_k as f32).sqrt(),
+                Some(scale) => scale,
+            },
+            temperature: None,
             softcap: None,
             sinks: false,
+            gate: None,
+            sub_norm: None,
         })
+    }
+
+    /// RMS norm of queries and keys before the rotation.
+    ///
+    /// # Errors
+    /// As [`Hparams::rms`].
+    pub fn qk_norm(&self, span: Span) -> Result<Option<QkNorm>, Error> {
+        let Norm { kind, eps, .. } = self.rms()?("attn_q_norm");
+        Ok(Some(QkNorm { kind, eps, span, weight: true, after_rope: false }))
     }
 
     /// A gated feed-forward network of one block with the file's width.
     pub fn gated(&self, il: usize, act: Act) -> Ffn {
-        Ffn { n_ff: self.n_ff[il], gated: true, act }
+        Ffn { n_ff: self.n_ff[il], gated: true, act, sub_norm: None, sparsity: None }
+    }
+
+    /// A feed-forward network without gate.
+    pub fn plain(&self, il: usize, act: Act) -> Ffn {
+        Ffn { gated: false, ..self.gated(il, act) }
     }
 
     /// Width of one expert.
@@ -248,6 +305,64 @@ impl Hparams {
     /// A value beyond [`MAX_DIM`].
     pub fn n_ff_exp(&self, il: usize) -> Result<usize, Error> {
         Ok(self.usize("expert_feed_forward_length")?.unwrap_or(self.n_ff[il]))
+    }
+
+    /// The mixture that the file's `expert_*` keys describe, with gated experts. A shared network
+    /// is there exactly where the block has `ffn_up_shexp`.
+    ///
+    /// # Errors
+    /// Values out of range, or a scoring function that is not known.
+    pub fn experts(&self, il: usize, act: Act) -> Result<Moe, Error> {
+        let n_ff = self.n_ff_exp(il)?;
+        let shared = || {
+            let n_ff = match self.usize("expert_shared_feed_forward_length")? {
+                Some(n) if n > 0 => n,
+                _ => n_ff * self.usize("expert_shared_count")?.unwrap_or(1).clamp(1, MAX_EXPERTS),
+            };
+            Ok::<_, Error>(Shared { ffn: Ffn { n_ff, ..self.gated(il, act) }, scale: 1.0 })
+        };
+        let shared = if self.has(il, "ffn_up_shexp") { Some(shared()?) } else { None };
+        let score = match self.usize("expert_gating_func")?.unwrap_or(0) {
+            0 | 1 => Score::Softmax,
+            2 => Score::Sigmoid,
+            3 => Score::SoftmaxOfChosen,
+            other => {
+                let known = "1 (softmax), 2 (sigmoid) or 3 (softmax of the chosen)";
+                return Err(bad(self.key("expert_gating_func"), other, known));
+            }
+        };
+        let scale = self.f32("expert_weights_scale")?.filter(|&s| s != 0.0).unwrap_or(1.0);
+        let ffn = Ffn { n_ff, ..self.gated(il, act) };
+        Ok(Moe {
+            score,
+            groups: self.groups()?,
+            renorm: self.bool("expert_weights_norm")?.unwrap_or(false),
+            scale,
+            shared,
+            ..moe(self.n_expert, self.n_expert_used, ffn)
+        })
+    }
+
+    fn groups(&self) -> Result<Option<Groups>, Error> {
+        let n = self.usize("expert_group_count")?.unwrap_or(1);
+        let n_used = self.usize("expert_group_used_count")?.unwrap_or(n);
+        if n <= 1 {
+            return Ok(None);
+        }
+        // A group's score is the sum of two, and the groups that are kept must hold enough.
+        let each = self.n_expert / n;
+        let fits = self.n_expert.is_multiple_of(n) && each >= 2 && (1..=n).contains(&n_used);
+        if !fits || n_used * each < self.n_expert_used {
+            return Err(bad(
+                self.key("expert_group_count"),
+                format!("{n_used} of {n} groups"),
+                format!(
+                    "groups of 2 or more out of {} experts that hold the {} used",
+                    self.n_expert, self.n_expert_used
+                ),
+            ));
+        }
+        Ok(Some(Groups { n, n_used }))
     }
 
     /// The rotation that the file describes.
@@ -273,8 +388,7 @@ impl Hparams {
                 n_ctx_orig,
                 beta_fast: self.positive("rope.scaling.yarn_beta_fast")?.unwrap_or(32.0),
                 beta_slow: self.positive("rope.scaling.yarn_beta_slow")?.unwrap_or(1.0),
-                attn_factor: attn_factor
-                    * self.positive("rope.scaling.yarn_attn_factor")?.unwrap_or(1.0),
+                magnitude: attn_factor * self.yarn_magnitude(factor)?,
             },
             Some("longrope") => RopeScaling::Long { n_ctx_orig, attn_factor },
             Some(other) => {
@@ -284,6 +398,37 @@ impl Hparams {
         };
         Ok(Rope { pairing, n_rot: self.n_rot, base, scaling })
     }
+
+    /// Factor of YaRN on cos and sin: what the file says, else 1 + 0.1 ln(factor). Files with a
+    /// log multiplier scale the softmax instead, and leave cos and sin as they are.
+    fn yarn_magnitude(&self, factor: f32) -> Result<f32, Error> {
+        if let Some(magnitude) = self.positive("rope.scaling.yarn_attn_factor")? {
+            return Ok(magnitude);
+        }
+        let multiplier = self.f32("rope.scaling.yarn_log_multiplier")?.unwrap_or(0.0);
+        Ok(if multiplier == 0.0 { 1.0 + 0.1 * factor.max(1.0).ln() } else { 1.0 })
+    }
+
+    /// The rotation of windowed layers: `rope.freq_base_swa` and `rope.dimension_count_swa` where
+    /// the file has them, and never stretched.
+    ///
+    /// # Errors
+    /// Numbers out of range.
+    pub fn local_rope(&self, global: &Rope) -> Result<Rope, Error> {
+        let base = self.positive("rope.freq_base_swa")?.unwrap_or(global.base);
+        let n_rot = self.usize("rope.dimension_count_swa")?.unwrap_or(global.n_rot);
+        Ok(Rope { base, n_rot, scaling: RopeScaling::None, ..global.clone() })
+    }
+}
+
+/// `block_count` less `nextn_predict_layers`: the last blocks only guess tokens ahead.
+fn n_layer(m: &Metadata, arch: &str) -> Result<usize, Error> {
+    let all = dim(m, arch, "block_count", MAX_LAYERS)?;
+    let ahead = count(m, arch, "nextn_predict_layers")?;
+    all.checked_sub(ahead).filter(|&n| n > 0).ok_or_else(|| {
+        let key = format!("{arch}.nextn_predict_layers");
+        bad(key, ahead, format!("less than the {all} of block_count"))
+    })
 }
 
 fn opt_dim(m: &Metadata, arch: &str, word: &str) -> Result<Option<usize>, Error> {

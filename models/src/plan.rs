@@ -6,25 +6,29 @@
 use crate::bind::{Binder, Matrix};
 use crate::error::Error;
 use crate::hparams::Hparams;
+use crate::ops::altup::{AltUp, AltUpEnds};
 use crate::ops::attention::Attention;
 use crate::ops::conv::ShortConv;
-use crate::ops::ffn::Ffn;
+use crate::ops::ffn::{self, Ffn};
 use crate::ops::linear::Linear;
+use crate::ops::low_rank::{LowRank, Square};
 use crate::ops::moe::Moe;
 use crate::ops::norm::Norm;
+use crate::ops::per_layer::{PerLayer, PerLayerInput};
 use crate::ops::rope::RopeTable;
 use crate::ops::{OUT_ROWS, Widths};
-use crate::spec::{Body, Branch, Head, ModelSpec, Rope};
+use crate::spec::{self, Body, Branch, Head, ModelSpec, Read, Rope, Stage, Streams};
 use crate::state::Layout;
+use formats::TensorType;
 use quant::Isa;
 
 /// A model made ready for one context.
 pub(crate) struct Plan {
-    /// Token embedding, read row by row.
-    pub(crate) embd: Matrix,
-    pub(crate) embd_scale: f32,
+    pub(crate) input: InputPlan,
     pub(crate) ropes: Vec<RopeTable>,
-    pub(crate) layers: Vec<Vec<StagePlan>>,
+    /// Copies of the residual stream, made and merged.
+    pub(crate) streams: Option<AltUpEnds>,
+    pub(crate) layers: Vec<LayerPlan>,
     pub(crate) norm: Norm,
     pub(crate) output: Linear,
     pub(crate) head: Head,
@@ -32,23 +36,53 @@ pub(crate) struct Plan {
     pub(crate) widths: Widths,
 }
 
+/// How ids become rows.
+pub(crate) struct InputPlan {
+    /// Token embedding, read row by row.
+    pub(crate) embd: Matrix,
+    pub(crate) scale: f32,
+    /// A row for each position, read so too.
+    pub(crate) positions: Option<Matrix>,
+    pub(crate) norm: Option<Norm>,
+    pub(crate) per_layer: Option<PerLayerInput>,
+}
+
+/// A block.
+pub(crate) struct LayerPlan {
+    pub(crate) stages: Vec<StagePlan>,
+    /// Keep the input for later stages.
+    pub(crate) keep: bool,
+    pub(crate) altup: Option<AltUp>,
+}
+
 /// A stage: branches that read the same stream.
 pub(crate) struct StagePlan {
     pub(crate) branches: Vec<BranchPlan>,
+    /// What becomes of the sum of several branches, or of one that is not plain.
+    pub(crate) after: After,
 }
 
 /// One branch of a stage.
 pub(crate) struct BranchPlan {
+    pub(crate) read: Read,
     pub(crate) norm: Option<Norm>,
     pub(crate) op: Op,
     pub(crate) norm_out: Option<Norm>,
     pub(crate) scale: f32,
 }
 
-impl BranchPlan {
-    /// Whether the body's result can be added to the stream as it comes.
+/// x = norm_after(factor * (x + scale * norm_out(y))).
+pub(crate) struct After {
+    pub(crate) norm_out: Option<Norm>,
+    pub(crate) scale: f32,
+    pub(crate) factor: f32,
+    pub(crate) norm_after: Option<Norm>,
+}
+
+impl After {
+    /// Whether y, multiplied by the scale, can be added to x as it comes.
     pub(crate) fn is_plain(&self) -> bool {
-        self.norm_out.is_none() && self.scale == 1.0
+        self.norm_out.is_none() && self.norm_after.is_none() && self.factor == 1.0
     }
 }
 
@@ -58,6 +92,24 @@ pub(crate) enum Op {
     Ffn(Ffn),
     Moe(Moe),
     ShortConv(ShortConv),
+    Linear(Square),
+    LowRank(LowRank),
+    PerLayer(PerLayer),
+}
+
+impl Op {
+    /// Every matrix, for listings.
+    fn linears(&self) -> Vec<&Linear> {
+        match self {
+            Op::Attention(op) => op.linears(),
+            Op::Ffn(op) => op.linears(),
+            Op::Moe(op) => op.linears(),
+            Op::ShortConv(op) => op.linears(),
+            Op::Linear(op) => op.linears(),
+            Op::LowRank(op) => op.linears(),
+            Op::PerLayer(op) => op.linears(),
+        }
+    }
 }
 
 /// What lowering an op needs and adds to.
@@ -69,6 +121,8 @@ pub(crate) struct Lower<'a> {
     pub(crate) n_embd: usize,
     pub(crate) widths: Widths,
     pub(crate) layout: Layout,
+    /// Keys and values in the layout, for each layer so far.
+    pub(crate) kv_of_layer: Vec<Option<usize>>,
     ropes: Vec<(Rope, RopeTable)>,
 }
 
@@ -76,6 +130,24 @@ impl Lower<'_> {
     /// Chooses kernels for a matrix.
     pub(crate) fn linear(&mut self, m: Matrix) -> Result<Linear, Error> {
         Linear::new(m, self.isa, self.n_ubatch, &mut self.widths)
+    }
+
+    /// Refuses a type whose rows cannot be decoded while tokens run.
+    pub(crate) fn check_decodes(&self, ty: TensorType) -> Result<(), Error> {
+        quant::kernels(ty, self.isa)?;
+        Ok(())
+    }
+
+    /// Number of the layer that is being lowered.
+    pub(crate) fn layer(&self) -> usize {
+        self.kv_of_layer.len().saturating_sub(1)
+    }
+
+    /// Notes that this layer's keys and values are `slot` of the layout.
+    pub(crate) fn note_kv(&mut self, slot: usize) {
+        if let Some(last) = self.kv_of_layer.last_mut() {
+            *last = Some(slot);
+        }
     }
 
     /// Index of the table for a rotation; equal rotations share one.
@@ -90,20 +162,99 @@ impl Lower<'_> {
         Ok(self.ropes.len() - 1)
     }
 
+    fn norm(&self, prefix: &str, norm: &Option<spec::Norm>) -> Result<Option<Norm>, Error> {
+        norm.as_ref().map(|n| Norm::bind(self.binder, prefix, n, self.n_embd)).transpose()
+    }
+
     fn branch(&mut self, prefix: &str, branch: &Branch) -> Result<BranchPlan, Error> {
-        let n_embd = self.n_embd;
-        let norm = |n: &Option<crate::spec::Norm>| {
-            n.as_ref().map(|n| Norm::bind(self.binder, prefix, n, n_embd)).transpose()
-        };
-        let (before, after) = (norm(&branch.norm)?, norm(&branch.norm_out)?);
+        let (norm, norm_out) =
+            (self.norm(prefix, &branch.norm)?, self.norm(prefix, &branch.norm_out)?);
+        self.widths.keep |= branch.read == Read::LayerInput;
         let op = match &branch.body {
             Body::Attn(a) => Op::Attention(Attention::bind(self, prefix, a)?),
-            Body::Ffn(f) => Op::Ffn(Ffn::bind(self, prefix, f)?),
+            Body::Ffn(f) => Op::Ffn(Ffn::bind(self, prefix, f, &ffn::DENSE)?),
             Body::Moe(m) => Op::Moe(Moe::bind(self, prefix, m)?),
             Body::ShortConv(c) => Op::ShortConv(ShortConv::bind(self, prefix, c)?),
+            Body::Linear(name) => Op::Linear(Square::bind(self, prefix, name)?),
+            Body::LowRank(l) => Op::LowRank(LowRank::bind(self, prefix, l)?),
+            Body::PerLayer(e) => Op::PerLayer(PerLayer::bind(self, prefix, e)?),
         };
-        Ok(BranchPlan { norm: before, op, norm_out: after, scale: branch.scale })
+        Ok(BranchPlan { read: branch.read, norm, op, norm_out, scale: branch.scale })
     }
+
+    fn stage(&mut self, prefix: &str, stage: &Stage) -> Result<StagePlan, Error> {
+        let branches = stage.branches.iter().map(|b| self.branch(prefix, b));
+        let mut branches: Vec<BranchPlan> = branches.collect::<Result<_, _>>()?;
+        let name = |n| self.binder.scalar(&format!("{prefix}{n}.weight"));
+        let factor = stage.factor_name.map(name).transpose()?.unwrap_or(1.0);
+        let mut after = After {
+            norm_out: self.norm(prefix, &stage.norm_out)?,
+            scale: stage.scale,
+            factor: stage.factor * factor,
+            norm_after: self.norm(prefix, &stage.norm_after)?,
+        };
+        // One branch alone: its norm and scale are those of the sum.
+        if let ([only], None) = (&mut branches[..], &after.norm_out) {
+            after.norm_out = only.norm_out.take();
+            after.scale *= std::mem::replace(&mut only.scale, 1.0);
+        }
+        Ok(StagePlan { branches, after })
+    }
+
+    fn layer_plan(&mut self, il: usize, spec: &spec::Stack) -> Result<LayerPlan, Error> {
+        let (prefix, layer) = (format!("blk.{il}."), &spec.layers[il]);
+        self.kv_of_layer.push(None);
+        let mut stages = Vec::with_capacity(layer.stages.len());
+        for stage in &layer.stages {
+            stages.push(self.stage(&prefix, stage)?);
+        }
+        let keep = stages.iter().flat_map(|s| &s.branches).any(|b| match &b.op {
+            Op::Moe(m) => m.reads_layer_input(),
+            _ => b.read == Read::LayerInput,
+        });
+        let per_layer = match (&spec.streams, layer.stages.last()) {
+            (Streams::AltUp { .. }, Some(last)) if is_per_layer(last) => stages.pop(),
+            _ => None,
+        };
+        let per_layer = per_layer.and_then(|mut stage| match stage.branches.pop()?.op {
+            Op::PerLayer(op) => Some((op, stage.after.norm_out)),
+            _ => None,
+        });
+        let altup = AltUp::bind(self, &prefix, &spec.streams, per_layer)?;
+        Ok(LayerPlan { stages, keep, altup })
+    }
+
+    fn input(&mut self, hp: &Hparams, spec: &spec::Stack) -> Result<InputPlan, Error> {
+        let embd = self.binder.matrix("token_embd", hp.n_vocab, self.n_embd)?;
+        // Its rows are decoded while tokens run: a type that cannot be is refused here.
+        self.check_decodes(embd.ty)?;
+        let input = &spec.input;
+        let positions = match input.positions {
+            false => None,
+            true => Some(self.binder.matrix("position_embd", hp.n_ctx_train, self.n_embd)?),
+        };
+        if let Some(m) = &positions {
+            self.check_decodes(m.ty)?;
+            if self.n_ctx > m.rows {
+                return Err(Error::BadValue {
+                    key: hp.key("context_length"),
+                    found: format!("{}, with a row for each position", m.rows),
+                    expected: format!("at least the {} positions asked for", self.n_ctx),
+                });
+            }
+        }
+        let per_layer = match &input.per_layer {
+            None => None,
+            Some(p) => Some(PerLayerInput::bind(self, p, spec.layers.len())?),
+        };
+        let norm = self.norm("", &input.norm)?;
+        Ok(InputPlan { embd, scale: input.scale, positions, norm, per_layer })
+    }
+}
+
+/// Whether a stage does nothing but mix a per-layer embedding in.
+fn is_per_layer(stage: &Stage) -> bool {
+    matches!(&stage.branches[..], [Branch { body: Body::PerLayer(_), .. }])
 }
 
 impl Plan {
@@ -120,9 +271,6 @@ impl Plan {
     ) -> Result<Plan, Error> {
         let binder = Binder::new(hp.gguf().clone());
         let (n_embd, n_vocab) = (hp.n_embd, hp.n_vocab);
-        let embd = binder.matrix("token_embd", n_vocab, n_embd)?;
-        // Its rows are decoded while tokens run: a type that cannot be is refused here.
-        quant::kernels(embd.ty, isa)?;
         let mut lower = Lower {
             binder: &binder,
             isa,
@@ -131,28 +279,25 @@ impl Plan {
             n_embd,
             widths: Widths { n_embd, n_vocab, cols: n_embd, ..Widths::default() },
             layout: Layout::default(),
+            kv_of_layer: Vec::new(),
             ropes: Vec::new(),
         };
-        let mut layers = Vec::with_capacity(spec.stack.layers.len());
-        for (il, layer) in spec.stack.layers.iter().enumerate() {
-            let prefix = format!("blk.{il}.");
-            let mut stages = Vec::with_capacity(layer.stages.len());
-            for stage in &layer.stages {
-                let branches = stage.branches.iter().map(|b| lower.branch(&prefix, b));
-                stages.push(StagePlan { branches: branches.collect::<Result<_, _>>()? });
-            }
-            layers.push(stages);
-        }
+        let input = lower.input(hp, &spec.stack)?;
+        let streams = AltUpEnds::bind(&mut lower, &spec.stack.streams)?;
+        let n_layer = spec.stack.layers.len();
+        let layers = (0..n_layer).map(|il| lower.layer_plan(il, &spec.stack));
+        let layers = layers.collect::<Result<_, _>>()?;
         let norm = Norm::bind(&binder, "", &spec.stack.norm, n_embd)?;
-        let output = binder.opt_matrix("output", n_vocab, n_embd)?.unwrap_or(embd.clone());
-        let output = lower.linear(output)?;
+        let output = binder.opt_matrix("output", n_vocab, n_embd)?;
+        let output = lower.linear(output.unwrap_or(input.embd.clone()))?;
         let Lower { mut widths, layout, ropes, .. } = lower;
-        widths.cols = widths.cols.max(widths.n_expert);
-        binder.finish(&hp.arch)?;
+        // Scores of a row's experts, for weighing and for choosing.
+        widths.cols = widths.cols.max(2 * widths.n_expert);
+        binder.finish(&hp.arch, n_layer)?;
         Ok(Plan {
-            embd,
-            embd_scale: spec.stack.input.scale,
+            input,
             ropes: ropes.into_iter().map(|(_, table)| table).collect(),
+            streams,
             layers,
             norm,
             output,
@@ -165,13 +310,12 @@ impl Plan {
     /// Every matrix of the plan, in file order of layers.
     pub(crate) fn linears(&self) -> Vec<&Linear> {
         let mut all = Vec::new();
-        for branch in self.layers.iter().flatten().flat_map(|s| &s.branches) {
-            all.extend(match &branch.op {
-                Op::Attention(a) => a.linears(),
-                Op::Ffn(f) => f.linears(),
-                Op::Moe(m) => m.linears(),
-                Op::ShortConv(c) => c.linears(),
-            });
+        all.extend(self.input.per_layer.iter().flat_map(PerLayerInput::linears));
+        all.extend(self.streams.iter().flat_map(AltUpEnds::linears));
+        for layer in &self.layers {
+            let branches = layer.stages.iter().flat_map(|s| &s.branches);
+            all.extend(branches.flat_map(|b| b.op.linears()));
+            all.extend(layer.altup.iter().flat_map(AltUp::linears));
         }
         all.push(&self.output);
         all

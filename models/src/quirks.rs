@@ -2,7 +2,7 @@
 
 use crate::error::Error;
 use crate::hparams::Hparams;
-use crate::spec::{Rope, RopeScaling};
+use crate::spec::Rope;
 
 /// Rotary base where the file names none: the value of the first rotary models, which every
 /// converter leaves out as the default.
@@ -14,8 +14,7 @@ pub const ROPE_BASE: f32 = 10_000.0;
 /// # Errors
 /// As [`Hparams::positive`].
 pub fn local_rope(hp: &Hparams, global: &Rope) -> Result<Rope, Error> {
-    let base = hp.positive("rope.freq_base_swa")?.unwrap_or(ROPE_BASE);
-    Ok(Rope { base, scaling: RopeScaling::None, ..global.clone() })
+    hp.local_rope(&Rope { base: ROPE_BASE, ..global.clone() })
 }
 
 /// Every n-th layer attends fully where the file has no `attention.sliding_window_pattern`: the
@@ -27,6 +26,10 @@ pub fn is_windowed(hp: &Hparams, il: usize, period: usize) -> Result<bool, Error
     let key = hp.key("attention.sliding_window_pattern");
     let m = hp.gguf().metadata();
     if m.array(&key).is_ok_and(|a| a.is_some()) {
+        // Flags are stored as truth values or as numbers.
+        if let Ok(Some(numbers)) = m.u32_per(&key, hp.n_layer) {
+            return Ok(numbers[il] != 0);
+        }
         return Ok(m.bool_per(&key, hp.n_layer)?.is_some_and(|flags| flags[il]));
     }
     let period = hp.usize("attention.sliding_window_pattern")?.unwrap_or(period).max(1);

@@ -57,16 +57,22 @@ fn act(f: Activation, x: f64) -> f64 {
         Activation::GeluQuick => x * sigmoid(1.702 * x),
         Activation::Relu => x.max(0.0),
         Activation::Relu2 => x.max(0.0).powi(2),
+        Activation::Xielu { alpha_p, alpha_n, beta, eps } => {
+            let [p, n, beta, eps] = [alpha_p, alpha_n, beta, eps].map(f64::from);
+            let bent = if x > 0.0 { p * x * x } else { n * (x.min(eps).exp_m1() - x) };
+            bent + beta * x
+        }
     }
 }
 
-const ACTIVATIONS: [Activation; 6] = [
+const ACTIVATIONS: [Activation; 7] = [
     Activation::Silu,
     Activation::GeluTanh,
     Activation::GeluErf,
     Activation::GeluQuick,
     Activation::Relu,
     Activation::Relu2,
+    Activation::Xielu { alpha_p: 0.9, alpha_n: 1.3, beta: 0.5, eps: -1e-6 },
 ];
 
 /// Everything from -100 to 100 in steps that hit no particular pattern, and the neighbourhood of 0.

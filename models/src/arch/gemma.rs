@@ -4,15 +4,14 @@ use super::decoder;
 use crate::error::Error;
 use crate::hparams::Hparams;
 use crate::quirks;
-use crate::spec::{Act, Attn, Body, Input, ModelSpec, NormKind, Pairing, Window, pre, seq};
+use crate::spec::{Act, Attn, Body, Input, ModelSpec, Pairing, Span, Window, pre, seq};
 
 pub(super) fn gemma3(hp: &Hparams) -> Result<ModelSpec, Error> {
     let rms = hp.rms()?;
     let window = hp.usize("attention.sliding_window")?.unwrap_or(0);
     let mut model = decoder(hp, rms("output_norm"), |il| {
         let mut attn = Attn {
-            qk_norm: Some(NormKind::Rms),
-            qk_norm_eps: rms("attn_q_norm").eps,
+            qk_norm: hp.qk_norm(Span::Head)?,
             scale: quirks::gemma3_scale(hp),
             ..hp.attn(il, Pairing::Halves)?
         };
@@ -26,7 +25,7 @@ pub(super) fn gemma3(hp: &Hparams) -> Result<ModelSpec, Error> {
             pre(rms("ffn_norm"), ffn).post(rms("post_ffw_norm")),
         ]))
     })?;
-    model.stack.input = Input { scale: (hp.n_embd as f32).sqrt() };
+    model.stack.input = Input { scale: (hp.n_embd as f32).sqrt(), ..Input::tokens() };
     model.head.softcap = hp.positive("final_logit_softcapping")?;
     Ok(model)
 }

@@ -17,7 +17,7 @@ pub(super) fn gpt_oss(hp: &Hparams) -> Result<ModelSpec, Error> {
         if window > 0 && quirks::is_windowed(hp, il, 2)? {
             attn.window = Window::Sliding(window);
         }
-        let ffn = Ffn { n_ff: hp.n_ff_exp(il)?, gated: true, act: ACT };
+        let ffn = Ffn { n_ff: hp.n_ff_exp(il)?, ..hp.gated(il, ACT) };
         let experts =
             Moe { score: Score::SoftmaxOfChosen, ..moe(hp.n_expert, hp.n_expert_used, ffn) };
         Ok(seq([

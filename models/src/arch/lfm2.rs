@@ -3,7 +3,7 @@
 use super::decoder;
 use crate::error::Error;
 use crate::hparams::Hparams;
-use crate::spec::{Act, Attn, Body, ModelSpec, NormKind, Pairing, ShortConv, pre, seq};
+use crate::spec::{Act, Attn, Body, ModelSpec, Pairing, ShortConv, Span, pre, seq};
 
 pub(super) fn lfm2(hp: &Hparams) -> Result<ModelSpec, Error> {
     let rms = hp.rms()?;
@@ -18,8 +18,7 @@ pub(super) fn lfm2(hp: &Hparams) -> Result<ModelSpec, Error> {
         let mixer = match hp.n_head_kv[il] {
             0 => Body::ShortConv(ShortConv { n_taps }),
             _ => Body::Attn(Attn {
-                qk_norm: Some(NormKind::Rms),
-                qk_norm_eps: rms("attn_q_norm").eps,
+                qk_norm: hp.qk_norm(Span::Head)?,
                 ..hp.attn(il, Pairing::Halves)?
             }),
         };

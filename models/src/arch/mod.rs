@@ -10,7 +10,7 @@ mod qwen;
 
 use crate::error::Error;
 use crate::hparams::Hparams;
-use crate::spec::{Head, Input, Layer, ModelSpec, Norm, Stack};
+use crate::spec::{Head, Input, Layer, ModelSpec, Norm, Stack, Streams};
 use formats::Gguf;
 
 /// One architecture: its GGUF name, what is special about it, and the function that writes its
@@ -89,7 +89,8 @@ fn decoder(
 ) -> Result<ModelSpec, Error> {
     Ok(ModelSpec {
         stack: Stack {
-            input: Input { scale: 1.0 },
+            input: Input::tokens(),
+            streams: Streams::One,
             layers: (0..hp.n_layer).map(layer).collect::<Result<_, _>>()?,
             norm,
         },

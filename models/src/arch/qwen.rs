@@ -3,7 +3,7 @@
 use super::decoder;
 use crate::error::Error;
 use crate::hparams::Hparams;
-use crate::spec::{Act, Attn, Body, Ffn, ModelSpec, NormKind, Pairing, moe, pre, seq};
+use crate::spec::{Act, Attn, Body, Ffn, ModelSpec, Pairing, Span, moe, pre, seq};
 
 pub(super) fn qwen2(hp: &Hparams) -> Result<ModelSpec, Error> {
     let rms = hp.rms()?;
@@ -17,11 +17,8 @@ pub(super) fn qwen2(hp: &Hparams) -> Result<ModelSpec, Error> {
 pub(super) fn qwen3(hp: &Hparams) -> Result<ModelSpec, Error> {
     let rms = hp.rms()?;
     decoder(hp, rms("output_norm"), |il| {
-        let attn = Body::Attn(Attn {
-            qk_norm: Some(NormKind::Rms),
-            qk_norm_eps: rms("attn_q_norm").eps,
-            ..hp.attn(il, Pairing::Halves)?
-        });
+        let attn =
+            Body::Attn(Attn { qk_norm: hp.qk_norm(Span::Head)?, ..hp.attn(il, Pairing::Halves)? });
         let mlp = match hp.n_expert {
             0 => Body::Ffn(hp.gated(il, Act::Silu)),
             n => {

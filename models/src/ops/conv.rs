@@ -5,7 +5,6 @@
 
 use super::Cx;
 use super::linear::{self, Dest, Linear, Source};
-use super::norm::Norm;
 use crate::error::Error;
 use crate::plan::Lower;
 use crate::spec;
@@ -57,13 +56,11 @@ impl ShortConv {
         &self,
         w: &Worker<'_>,
         cx: &Cx<'_>,
-        norm: Option<&Norm>,
-        layer: usize,
+        src: &Source<'_>,
         dest: Dest<'_>,
     ) -> Result<(), Stop> {
         let n = self.n_embd;
-        let src = Source { norm, layer: Some(layer), ..Source::plain(&cx.bufs.x, n) };
-        let acts = linear::prepare(w, cx, &src, &[&self.in_proj])?;
+        let acts = linear::prepare(w, cx, src, &[&self.in_proj])?;
         let bcx = Dest::Set(&cx.bufs.h, 3 * n);
         linear::project(w, cx, &acts, cx.n_rows(), &[(&self.in_proj, bcx)]);
         w.barrier()?;

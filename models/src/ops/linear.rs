@@ -33,7 +33,7 @@ impl Linear {
     /// Chooses kernels and makes room for the rows they read and write.
     pub(crate) fn new(m: Matrix, isa: Isa, n_ubatch: usize, w: &mut Widths) -> Result<Self, Error> {
         let kernels = quant::kernels(m.ty, isa)?;
-        let row_bytes = m.data.len() / (m.rows * m.n_expert);
+        let row_bytes = m.row_bytes();
         let acts = &mut w.acts[slot(kernels.act())];
         *acts = (*acts).max(kernels.act().bytes(m.cols));
         w.cols = w.cols.max(m.cols);
@@ -47,13 +47,8 @@ impl Linear {
     }
 
     fn rows(&self, expert: usize, rows: &Range<usize>) -> &[u8] {
-        let first = expert * self.m.rows;
-        &self.m.data[(first + rows.start) * self.row_bytes..(first + rows.end) * self.row_bytes]
-    }
-
-    fn bias(&self, expert: usize, rows: &Range<usize>) -> Option<&[f32]> {
-        let first = expert * self.m.rows;
-        self.m.bias.as_ref().map(|b| &b[first + rows.start..first + rows.end])
+        let place = self.m.place(expert, rows);
+        &self.m.data[place.start * self.row_bytes..place.end * self.row_bytes]
     }
 }
 
@@ -219,8 +214,8 @@ pub(crate) fn prepare<'a>(
 pub(crate) enum Dest<'a> {
     /// Stored: [columns, stride].
     Set(&'a Buffer<f32>, usize),
-    /// Added.
-    Add(&'a Buffer<f32>, usize),
+    /// Added, multiplied by a factor.
+    Add(&'a Buffer<f32>, usize, f32),
 }
 
 /// Weight rows a worker takes at a time, for `n` rows.
@@ -263,11 +258,13 @@ pub(crate) unsafe fn multiply(
         let scratch = unsafe { private.panel.part_mut(0..private.panel.len()) };
         kernels.panel(data, cols, rows.len(), &acts[..n_cols * one], n_cols, &mut out, scratch);
     }
-    if let Some(bias) = linear.bias(expert, rows) {
+    let (scale, bias) = (linear.m.scale(expert), linear.m.bias(expert, rows));
+    if scale.is_some() || bias.is_some() {
         for c in 0..n_cols {
             // SAFETY: inside the area that the caller owns.
             let y = unsafe { std::slice::from_raw_parts_mut(y.add(c * stride), rows.len()) };
-            cx.vec.add(y, bias);
+            scale.into_iter().for_each(|s| cx.vec.scale(y, s));
+            bias.into_iter().for_each(|b| cx.vec.add(y, b));
         }
     }
 }
@@ -304,13 +301,18 @@ pub(crate) fn project(
                     let y = buffer.as_mut_ptr().add(rows.start);
                     multiply(cx, private, linear, (0, &rows), (acts, n_cols), y, stride);
                 }
-                Dest::Add(buffer, stride) => {
+                Dest::Add(buffer, stride, factor) => {
                     let tile = private.tile.part_mut(0..n_cols * rows.len());
                     let y = tile.as_mut_ptr();
                     multiply(cx, private, linear, (0, &rows), (acts, n_cols), y, rows.len());
                     for (c, y) in tile.chunks_exact(rows.len()).enumerate() {
                         let x = c * stride;
-                        cx.vec.add(buffer.part_mut(x + rows.start..x + rows.end), y);
+                        let x = buffer.part_mut(x + rows.start..x + rows.end);
+                        if factor == 1.0 {
+                            cx.vec.add(x, y);
+                        } else {
+                            cx.vec.add_scaled(x, factor, y);
+                        }
                     }
                 }
             }

@@ -2,15 +2,19 @@
 //! `run` that every worker of the team executes: it takes its share of each phase and meets the
 //! others at the barriers. Results do not depend on who takes which share.
 
+pub(crate) mod altup;
 pub(crate) mod attention;
 pub(crate) mod conv;
 pub(crate) mod ffn;
 pub(crate) mod linear;
+pub(crate) mod low_rank;
 pub(crate) mod moe;
 pub(crate) mod norm;
+pub(crate) mod per_layer;
 pub(crate) mod rope;
 
 use crate::device::Buffer;
+use crate::spec::Read;
 use crate::state::State;
 use crate::step::Batch;
 use quant::Vector;
@@ -48,6 +52,14 @@ impl Cx<'_> {
         self.batch.rows.len()
     }
 
+    /// The rows that a branch or router reads.
+    pub(crate) fn read(&self, read: Read) -> &Buffer<f32> {
+        match read {
+            Read::Stream => &self.bufs.x,
+            Read::LayerInput => &self.bufs.kept,
+        }
+    }
+
     /// Notes that the input of `layer` is not finite, if so.
     pub(crate) fn watch(&self, layer: usize, x: &[f32]) {
         if self.vec.check_finite(x).is_some() {
@@ -65,6 +77,16 @@ pub(crate) struct Widths {
     pub(crate) v: usize,
     /// Attention and convolution results.
     pub(crate) o: usize,
+    /// Gates.
+    pub(crate) g: usize,
+    /// Per-layer embeddings of all layers together.
+    pub(crate) per_layer: usize,
+    /// Copies of the residual stream beside the one.
+    pub(crate) n_stream: usize,
+    /// Whether the input of a layer is kept for later stages.
+    pub(crate) keep: bool,
+    /// Whether a network that every row goes through runs beside experts.
+    pub(crate) shared: bool,
     /// Hidden rows of feed-forward networks and fused projections.
     pub(crate) h: usize,
     /// Largest row that is prepared for a kernel.
@@ -97,6 +119,13 @@ pub(crate) struct Buffers {
     pub(crate) k: Buffer<f32>,
     pub(crate) v: Buffer<f32>,
     pub(crate) o: Buffer<f32>,
+    pub(crate) g: Buffer<f32>,
+    /// The layer's input, where a later stage reads it.
+    pub(crate) kept: Buffer<f32>,
+    /// [n_layer * n]: per-layer embeddings.
+    pub(crate) per_layer: Buffer<f32>,
+    /// [n_stream, n_embd]: all copies of the residual stream.
+    pub(crate) streams: Buffer<f32>,
     pub(crate) h: Buffer<f32>,
     /// Prepared rows, plain and quantized.
     pub(crate) acts: [Buffer<u8>; 2],
@@ -106,6 +135,8 @@ pub(crate) struct Buffers {
     pub(crate) router: Buffer<f32>,
     /// Prepared rows by expert.
     pub(crate) expert_acts: [Buffer<u8>; 2],
+    /// Prepared hidden rows of the network that every row goes through.
+    pub(crate) shared_acts: [Buffer<u8>; 2],
     pub(crate) expert_h: Buffer<f32>,
     pub(crate) expert_y: Buffer<f32>,
     /// [OUT_ROWS, n_vocab].
@@ -157,11 +188,16 @@ impl Buffers {
             k: floats(w.k),
             v: floats(w.v),
             o: floats(w.o),
+            g: floats(w.g),
+            kept: floats(if w.keep { w.n_embd } else { 0 }),
+            per_layer: floats(w.per_layer),
+            streams: floats(w.n_stream * w.n_embd),
             h: floats(w.h),
             acts: w.acts.map(|bytes| Buffer::new(n.max(OUT_ROWS) * bytes)),
             rope: Buffer::new(n * w.rope * w.n_rope),
             router: floats(w.n_expert),
             expert_acts: w.acts.map(|bytes| Buffer::new(slots * bytes)),
+            shared_acts: w.acts.map(|bytes| Buffer::new(if w.shared { n * bytes } else { 0 })),
             expert_h: Buffer::new(slots * w.expert_h),
             expert_y: Buffer::new(slots * if slots > 0 { w.n_embd } else { 0 }),
             logits: Buffer::new(OUT_ROWS * w.n_vocab),
@@ -192,9 +228,11 @@ impl Buffers {
     /// Bytes that [`Buffers::new`] takes.
     pub(crate) fn bytes(w: &Widths, n_ubatch: usize, n_threads: usize) -> u64 {
         let slots = n_ubatch * w.n_expert_used;
-        let per_row = 3 * w.n_embd + w.q + w.k + w.v + w.o + w.h + w.rope * w.n_rope + w.n_expert;
+        let copies = 3 + usize::from(w.keep) + w.n_stream;
+        let widths = [w.q, w.k, w.v, w.o, w.g, w.h, w.per_layer, w.rope * w.n_rope, w.n_expert];
+        let per_row = copies * w.n_embd + widths.iter().sum::<usize>();
         let acts: usize = w.acts.iter().sum();
-        let shared = n_ubatch * (4 * per_row + acts)
+        let shared = n_ubatch * (4 * per_row + acts * (1 + usize::from(w.shared)))
             + slots * (acts + 4 * (w.expert_h + w.n_embd))
             + 4 * OUT_ROWS * w.n_vocab;
         let private = 4 * (w.cols + n_ubatch.max(OUT_ROWS) * linear::MAX_CHUNK + w.attend)

@@ -44,7 +44,7 @@ impl RopeTable {
                 scale = f64::from(attn_factor);
             }
             RopeScaling::Long { .. } => {}
-            RopeScaling::Yarn { factor, n_ctx_orig, beta_fast, beta_slow, attn_factor } => {
+            RopeScaling::Yarn { factor, n_ctx_orig, beta_fast, beta_slow, magnitude } => {
                 let factor = f64::from(factor);
                 // Index of the pair that makes `turns` turns within the original context.
                 let index = |turns: f32| {
@@ -57,7 +57,7 @@ impl RopeTable {
                     let ramp = ((i as f64 - low) / (high - low).max(0.001)).clamp(0.0, 1.0);
                     *f = *f / factor * ramp + *f * (1.0 - ramp);
                 }
-                scale = (1.0 + 0.1 * factor.ln()) * f64::from(attn_factor);
+                scale = f64::from(magnitude);
             }
         }
         Ok(RopeTable { freqs, scale })

@@ -8,10 +8,16 @@
 //!
 //! A new behaviour is a new variant here with one op file; never a test on an architecture's name.
 
+mod attn;
 mod build;
+mod ffn;
 mod print;
 
-pub use build::{moe, par, pre, seq};
+pub use attn::{
+    Attn, Gate, GateFrom, Kv, Pairing, QkNorm, Rope, RopeScaling, Span, Temperature, Window,
+};
+pub use build::{bare, moe, par, pre, raw, seq, stage};
+pub use ffn::{Act, Adjugate, Ffn, Groups, Moe, Router, Score, Shared};
 
 /// A decoder as data.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,20 +33,64 @@ pub struct ModelSpec {
 pub struct Stack {
     /// How ids become rows of the residual stream.
     pub input: Input,
+    /// Copies of the residual stream.
+    pub streams: Streams,
     /// The layers in order; index = block number in the file.
     pub layers: Vec<Layer>,
     /// Norm before the head.
     pub norm: Norm,
 }
 
-/// Token rows times a scale.
+/// `norm(scale * token_embd[id] + position_embd[pos])`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Input {
     /// Factor on the embedding row (Gemma: sqrt(n_embd)).
     pub scale: f32,
+    /// Add a learned row for each position; tensor `position_embd`.
+    pub positions: bool,
+    /// Norm of the sum.
+    pub norm: Option<Norm>,
+    /// A second, small embedding of each token for each layer.
+    pub per_layer: Option<PerLayerInput>,
 }
 
-/// The output matrix (`output.weight`, else the tied `token_embd.weight`) and what follows it.
+impl Input {
+    /// Token rows as they are.
+    pub fn tokens() -> Input {
+        Input { scale: 1.0, positions: false, norm: None, per_layer: None }
+    }
+}
+
+/// Per-layer embeddings (Gemma 3n): for layer l, with e the input row,
+/// `(sqrt(n) * per_layer_token_embd[id][l] + norm(per_layer_model_proj(e) / sqrt(n_embd))[l]) /
+/// sqrt(2)`; bodies [`Body::PerLayer`] read it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PerLayerInput {
+    /// Width for one layer.
+    pub n: usize,
+    /// Norm of a layer's part of the projection.
+    pub norm: Norm,
+}
+
+/// Copies of the residual stream.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Streams {
+    /// One, as usual.
+    One,
+    /// Alternating updates (Baykal et al. 2023, as in Gemma 3n): `n` copies; each layer predicts
+    /// all of them, computes on one, and corrects all by what that one turned out to be.
+    AltUp {
+        /// Copies.
+        n: usize,
+        /// The copy that layers compute on.
+        active: usize,
+        /// Norm in front of the router of the copies.
+        norm: Norm,
+    },
+}
+
+/// The output matrix (`output.weight`, else the tied `token_embd.weight`, with an optional bias)
+/// and what follows it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Head {
     /// Factor on the logits.
@@ -56,16 +106,29 @@ pub struct Layer {
     pub stages: Vec<Stage>,
 }
 
-/// Branches that read the same stream; their outputs are summed.
+/// Branches that read the same stream; their outputs are summed:
+/// `x = norm_after(factor * (x + scale * norm_out(sum of branches)))`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Stage {
     /// One (sequential blocks) or several (parallel attention and MLP).
     pub branches: Vec<Branch>,
+    /// Norm of the sum.
+    pub norm_out: Option<Norm>,
+    /// Factor on the sum.
+    pub scale: f32,
+    /// Factor on the stream with the sum added.
+    pub factor: f32,
+    /// Tensor base name of one more such factor, a tensor of one value.
+    pub factor_name: Option<&'static str>,
+    /// Norm of the stream with the sum added (post-norm blocks).
+    pub norm_after: Option<Norm>,
 }
 
 /// `scale * norm_out(body(norm(x)))`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Branch {
+    /// What is read.
+    pub read: Read,
     /// Norm of the input.
     pub norm: Option<Norm>,
     /// What is computed.
@@ -76,6 +139,16 @@ pub struct Branch {
     pub scale: f32,
 }
 
+/// What a branch or a router reads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Read {
+    /// The residual stream as it is.
+    #[default]
+    Stream,
+    /// The residual stream as it was before the layer's first stage.
+    LayerInput,
+}
+
 /// A normalisation with the tensor that holds its weight.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Norm {
@@ -83,8 +156,8 @@ pub struct Norm {
     pub kind: NormKind,
     /// Added to the mean square or variance.
     pub eps: f32,
-    /// Tensor base name.
-    pub name: &'static str,
+    /// Tensor base name; `None` = no weight and no bias.
+    pub name: Option<&'static str>,
 }
 
 /// Formulas of [`Norm`].
@@ -107,158 +180,30 @@ pub enum Body {
     Moe(Moe),
     /// A gated short convolution over time.
     ShortConv(ShortConv),
+    /// One square matrix; its tensor's base name.
+    Linear(&'static str),
+    /// `x + norm(laurel_r(laurel_l(x)))`: a low-rank residual (LAuReL, Menghani et al. 2024).
+    LowRank(LowRank),
+    /// `proj(act(inp_gate(x)) * e)`, e this layer's part of [`PerLayerInput`].
+    PerLayer(PerLayer),
 }
 
-/// Attention. Tensors: `attn_q`, `attn_k`, `attn_v` or the fused `attn_qkv` (rows q, k, v), and
-/// `attn_output`; each may carry a bias.
+/// A low-rank residual; tensors `laurel_l`, `laurel_r`.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Attn {
-    /// Query heads.
-    pub n_head: usize,
-    /// Key and value heads; divides `n_head`.
-    pub n_head_kv: usize,
-    /// Width of a query or key head.
-    pub head_dim_k: usize,
-    /// Width of a value head.
-    pub head_dim_v: usize,
-    /// Which earlier positions are seen.
-    pub window: Window,
-    /// Rotary embedding of queries and keys.
-    pub rope: Option<Rope>,
-    /// Norm of each query and key head before the rotation; tensors `attn_q_norm`, `attn_k_norm`.
-    pub qk_norm: Option<NormKind>,
-    /// Epsilon of `qk_norm`.
-    pub qk_norm_eps: f32,
-    /// Factor on the scores.
-    pub scale: f32,
-    /// `cap * tanh(score / cap)`.
-    pub softcap: Option<f32>,
-    /// A learned logit per query head that takes part in the softmax only; tensor `attn_sinks`.
-    pub sinks: bool,
+pub struct LowRank {
+    /// Width between the two matrices.
+    pub rank: usize,
+    /// Norm of the result.
+    pub norm: Norm,
 }
 
-/// Positions that a query sees besides being causal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Window {
-    /// All earlier positions.
-    Full,
-    /// The last n positions, itself included.
-    Sliding(usize),
-}
-
-/// Rotary position embedding (Su et al. 2021).
+/// Mixing-in of a per-layer embedding; tensors `inp_gate`, `proj`.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Rope {
-    /// Which values form a pair.
-    pub pairing: Pairing,
-    /// Values of a head that are rotated, from its start.
-    pub n_rot: usize,
-    /// Base of the geometric series of frequencies.
-    pub base: f32,
-    /// How the frequencies are stretched for long contexts.
-    pub scaling: RopeScaling,
-}
-
-/// Pairs of a rotation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pairing {
-    /// (0, 1), (2, 3), ...
-    Neighbours,
-    /// (0, n/2), (1, n/2 + 1), ...: the NeoX form.
-    Halves,
-}
-
-/// Stretching of rotary frequencies.
-#[derive(Clone, Debug, PartialEq)]
-pub enum RopeScaling {
-    /// None.
-    None,
-    /// Positions divided by a factor (Chen et al. 2023).
-    Linear {
-        /// The divisor.
-        factor: f32,
-    },
-    /// Each frequency divided by its entry in the global tensor `rope_freqs`, where the file has
-    /// one (Llama 3.1); else none.
-    Freqs,
-    /// YaRN (Peng et al. 2023): interpolation by frequency, and a factor on cos and sin.
-    Yarn {
-        /// Stretch of the context.
-        factor: f32,
-        /// Context the model was first trained with.
-        n_ctx_orig: usize,
-        /// Turns within `n_ctx_orig` above which a frequency stays as it is.
-        beta_fast: f32,
-        /// Turns below which it is fully interpolated.
-        beta_slow: f32,
-        /// Extra factor on cos and sin.
-        attn_factor: f32,
-    },
-    /// LongRoPE (Ding et al. 2024): divisors from `rope_factors_long` or `rope_factors_short`,
-    /// chosen once by the session's context; none where the file has no such tensors.
-    Long {
-        /// Contexts above this take the long factors.
-        n_ctx_orig: usize,
-        /// Factor on cos and sin.
-        attn_factor: f32,
-    },
-}
-
-/// Activation functions.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Act {
-    /// x * sigmoid(x).
-    Silu,
-    /// x/2 * (1 + tanh(sqrt(2/pi) * (x + 0.044715 x^3))).
-    GeluTanh,
-    /// x/2 * (1 + erf(x / sqrt 2)).
-    Gelu,
-    /// min(g, limit) * sigmoid(alpha * min(g, limit)) * (clamp(u, -limit, limit) + 1): gpt-oss.
-    ClampedSwiglu {
-        /// Slope inside the sigmoid.
-        alpha: f32,
-        /// Bound on both inputs.
-        limit: f32,
-    },
-}
-
-/// Feed-forward network. Tensors: `ffn_gate`, `ffn_up`, `ffn_down`; each may carry a bias. A gated
-/// network without `ffn_gate` has both in `ffn_up` (gate rows first).
-#[derive(Clone, Debug, PartialEq)]
-pub struct Ffn {
-    /// Hidden width.
-    pub n_ff: usize,
-    /// act(gate) * up rather than act(up).
-    pub gated: bool,
-    /// The activation.
+pub struct PerLayer {
+    /// Width of the embedding.
+    pub n: usize,
+    /// Activation of the gate.
     pub act: Act,
-}
-
-/// Mixture of experts. Tensors: `ffn_gate_inp` (router), `ffn_gate_exps`, `ffn_up_exps`,
-/// `ffn_down_exps`; each may carry a bias.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Moe {
-    /// Experts there are.
-    pub n_expert: usize,
-    /// Experts a row goes through.
-    pub n_expert_used: usize,
-    /// The expert network; `n_ff` is one expert's width.
-    pub ffn: Ffn,
-    /// How router logits become weights.
-    pub score: Score,
-    /// Divide the chosen weights by their sum.
-    pub renorm: bool,
-    /// Factor on the weights.
-    pub scale: f32,
-}
-
-/// How router logits become weights.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Score {
-    /// Softmax over all experts, then the best are chosen.
-    Softmax,
-    /// The best are chosen by logit, then softmax over those.
-    SoftmaxOfChosen,
 }
 
 /// Gated short convolution (LFM2): rows B, C, x from `shortconv.in_proj`; a causal convolution of

@@ -1,11 +1,14 @@
 //! Prints a spec as one formula a layer; equal neighbours are folded.
 
-use super::{Act, Attn, Body, Branch, Ffn, Layer, ModelSpec, Norm, RopeScaling, Window};
+use super::{
+    Act, Attn, Body, Branch, Ffn, Gate, Kv, Layer, ModelSpec, Moe, Norm, Read, RopeScaling, Score,
+    Span, Stage, Streams, Window,
+};
 use std::fmt;
 
 impl fmt::Display for ModelSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "x = {}token_embd[id]", factor(self.stack.input.scale))?;
+        input(f, self)?;
         let layers = &self.stack.layers;
         let mut first = 0;
         while first < layers.len() {
@@ -22,66 +25,135 @@ impl fmt::Display for ModelSpec {
         if let Some(cap) = head.softcap {
             write!(f, "softcap[{cap}] ")?;
         }
-        writeln!(f, "output({}(x))", self.stack.norm.name)
+        writeln!(f, "output({})", norm(&self.stack.norm, "x"))
+    }
+}
+
+fn input(f: &mut fmt::Formatter<'_>, model: &ModelSpec) -> fmt::Result {
+    let i = &model.stack.input;
+    let mut sum = format!("{}token_embd[id]", factor(i.scale));
+    if i.positions {
+        sum += " + position_embd[pos]";
+    }
+    writeln!(f, "x = {}", normed(i.norm.as_ref(), sum))?;
+    if let Some(p) = &i.per_layer {
+        writeln!(f, "e = {} values of per_layer_token_embd[id] and per_layer_model_proj(x)", p.n)?;
+    }
+    match &model.stack.streams {
+        Streams::One => Ok(()),
+        Streams::AltUp { n, active, .. } => {
+            writeln!(f, "{n} alternating streams, layers compute on stream {active}")
+        }
     }
 }
 
 fn layer(f: &mut fmt::Formatter<'_>, layer: &Layer) -> fmt::Result {
-    for stage in &layer.stages {
-        let sum: Vec<String> = stage.branches.iter().map(branch).collect();
-        writeln!(f, "  x += {}", sum.join(" + "))?;
+    layer.stages.iter().try_for_each(|s| writeln!(f, "  {}", stage(s)))
+}
+
+fn stage(s: &Stage) -> String {
+    let sum: Vec<String> = s.branches.iter().map(branch).collect();
+    let sum = normed(s.norm_out.as_ref(), sum.join(" + "));
+    let whole = s.factor != 1.0 || s.factor_name.is_some() || s.norm_after.is_some();
+    if s.norm_out.is_none() && s.scale == 1.0 && !whole {
+        return format!("x += {sum}");
     }
-    Ok(())
+    let sum = if s.scale == 1.0 { sum } else { format!("{} * ({sum})", s.scale) };
+    if !whole {
+        return format!("x += {sum}");
+    }
+    let name = s.factor_name.map_or(String::new(), |n| format!("{n} * "));
+    let all = format!("{}{name}(x + {sum})", factor(s.factor));
+    format!("x = {}", normed(s.norm_after.as_ref(), all))
 }
 
 fn factor(scale: f32) -> String {
     if scale == 1.0 { String::new() } else { format!("{scale} * ") }
 }
 
-fn normed(norm: Option<&Norm>, inner: String) -> String {
-    norm.map_or(inner.clone(), |n| format!("{}({inner})", n.name))
+fn norm(n: &Norm, inner: &str) -> String {
+    format!("{}({inner})", n.name.unwrap_or("norm"))
+}
+
+fn normed(n: Option<&Norm>, inner: String) -> String {
+    n.map_or(inner.clone(), |n| norm(n, &inner))
+}
+
+fn read(r: Read) -> &'static str {
+    match r {
+        Read::Stream => "x",
+        Read::LayerInput => "layer_input",
+    }
 }
 
 fn branch(b: &Branch) -> String {
-    let inner = normed(b.norm.as_ref(), "x".into());
+    let inner = normed(b.norm.as_ref(), read(b.read).into());
     let body = match &b.body {
         Body::Attn(a) => format!("{}({inner})", attn(a)),
         Body::Ffn(n) => format!("{}({inner})", ffn("ffn", n)),
-        Body::Moe(m) => format!(
-            "{}({inner})",
-            ffn(&format!("moe[{} of {}]", m.n_expert_used, m.n_expert), &m.ffn)
-        ),
+        Body::Moe(m) => format!("{}({inner})", moe(m)),
         Body::ShortConv(c) => format!("shortconv[{} taps]({inner})", c.n_taps),
+        Body::Linear(name) => format!("{name}({inner})"),
+        Body::LowRank(l) => format!("laurel[rank {}]({inner})", l.rank),
+        Body::PerLayer(_) => format!("proj(act(inp_gate({inner})) * e)"),
     };
     format!("{}{}", factor(b.scale), normed(b.norm_out.as_ref(), body))
 }
 
 fn attn(a: &Attn) -> String {
-    let mut s = format!("attn[{}/{} heads of {}", a.n_head, a.n_head_kv, a.head_dim_k);
+    let mut words = vec![format!("{}/{} heads of {}", a.n_head, a.n_head_kv, a.head_dim_k)];
     if a.head_dim_v != a.head_dim_k {
-        s += &format!("/{}", a.head_dim_v);
+        words[0] += &format!("/{}", a.head_dim_v);
     }
-    if let Window::Sliding(n) = a.window {
-        s += &format!(", window {n}");
+    let mut say = |on: bool, word: &str| {
+        if on {
+            words.push(word.into());
+        }
+    };
+    match a.kv {
+        Kv::Own => {}
+        Kv::KeyAsValue => say(true, "keys as values"),
+        Kv::Layer(il) => say(true, &format!("keys and values of layer {il}")),
+    }
+    say(!a.causal, "both directions");
+    match a.window {
+        Window::Full => {}
+        Window::Sliding(n) => say(true, &format!("window {n}")),
+        Window::Chunked(n) => say(true, &format!("chunks of {n}")),
+        Window::Symmetric(n) => say(true, &format!("window {n} to both sides")),
     }
     if let Some(r) = &a.rope {
-        s += &format!(", rope {} of base {}", r.n_rot, r.base);
-        s += match r.scaling {
+        let scaling = match r.scaling {
             RopeScaling::None => "",
             RopeScaling::Linear { .. } => " linear",
             RopeScaling::Freqs => " freqs",
             RopeScaling::Yarn { .. } => " yarn",
             RopeScaling::Long { .. } => " long",
         };
+        say(true, &format!("rope {} of base {}{scaling}", r.n_rot, r.base));
     }
-    for (on, name) in
-        [(a.qk_norm.is_some(), "qk norm"), (a.sinks, "sinks"), (a.softcap.is_some(), "softcap")]
-    {
-        if on {
-            s = s + ", " + name;
-        }
+    say(a.alibi.is_some(), "alibi");
+    say(a.clamp.is_some(), "clamp");
+    if let Some(n) = &a.qk_norm {
+        let span = match n.span {
+            Span::Head => "",
+            Span::EachHead => " of each head",
+            Span::Whole => " of whole rows",
+        };
+        say(true, &format!("qk norm{span}{}", if n.after_rope { " after rope" } else { "" }));
     }
-    s + "]"
+    say(a.v_norm.is_some(), "v norm");
+    say(a.value_scale != 1.0, "scaled values");
+    say(a.temperature.is_some(), "temperature by position");
+    say(a.sinks, "sinks");
+    say(a.softcap.is_some(), "softcap");
+    match a.gate {
+        None => {}
+        Some(Gate::Sigmoid(_)) => say(true, "sigmoid gate"),
+        Some(Gate::Softplus(_)) => say(true, "softplus gate"),
+    }
+    say(a.sub_norm.is_some(), "sub norm");
+    format!("attn[{}]", words.join(", "))
 }
 
 fn ffn(name: &str, n: &Ffn) -> String {
@@ -89,7 +161,33 @@ fn ffn(name: &str, n: &Ffn) -> String {
         Act::Silu => "silu",
         Act::GeluTanh => "gelu_tanh",
         Act::Gelu => "gelu",
+        Act::Relu => "relu",
+        Act::Relu2 => "relu2",
         Act::ClampedSwiglu { .. } => "clamped swiglu",
+        Act::Xielu { .. } => "xielu",
     };
-    format!("{name}[{}{act} {}]", if n.gated { "gated " } else { "" }, n.n_ff)
+    let sub = if n.sub_norm.is_some() { ", sub norm" } else { "" };
+    let sparse = if n.sparsity.is_some() { ", sparse" } else { "" };
+    format!("{name}[{}{act} {}{sub}{sparse}]", if n.gated { "gated " } else { "" }, n.n_ff)
+}
+
+fn moe(m: &Moe) -> String {
+    let score = match m.score {
+        Score::Softmax | Score::SoftmaxOfChosen => "softmax",
+        Score::Sigmoid => "sigmoid",
+    };
+    let mut name = format!("moe[{} of {} by {score}", m.n_expert_used, m.n_expert);
+    if let Some(g) = &m.groups {
+        name += &format!(", {} of {} groups", g.n_used, g.n);
+    }
+    if m.router.read != Read::Stream {
+        name += &format!(" of {}", read(m.router.read));
+    }
+    if let Some(s) = &m.shared {
+        name += &format!(", {} always", ffn("ffn", &s.ffn));
+    }
+    if let Some(a) = &m.adjugate {
+        name += &format!(", ffn {} for every {} experts", a.n_ff, a.n_expert_each);
+    }
+    ffn(&(name + "]"), &m.ffn)
 }

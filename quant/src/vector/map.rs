@@ -215,6 +215,28 @@ impl Unary for Relu2 {
     }
 }
 
+/// beta x + alpha_p x^2 above 0, beta x + alpha_n (e^min(x, eps) - 1 - x) elsewhere.
+#[derive(Clone, Copy)]
+pub(super) struct Xielu {
+    pub alpha_p: f32,
+    pub alpha_n: f32,
+    pub beta: f32,
+    pub eps: f32,
+}
+impl Unary for Xielu {
+    #[inline(always)]
+    fn of<S: Simd>(self, simd: S, x: S::f32s) -> S::f32s {
+        let eps = simd.splat_f32s(self.eps);
+        let bounded = simd.select_f32s(simd.less_than_f32s(eps, x), eps, x);
+        let bent = simd.sub_f32s(math::exp(simd, bounded), simd.splat_f32s(1.0));
+        let below = simd.mul_f32s(simd.sub_f32s(bent, x), simd.splat_f32s(self.alpha_n));
+        let above = simd.mul_f32s(simd.mul_f32s(x, x), simd.splat_f32s(self.alpha_p));
+        let is_above = simd.less_than_f32s(simd.splat_f32s(0.0), x);
+        let curve = simd.select_f32s(is_above, above, below);
+        simd.mul_add_e_f32s(x, simd.splat_f32s(self.beta), curve)
+    }
+}
+
 /// f(gate) up.
 #[derive(Clone, Copy)]
 pub(super) struct Gated<F>(pub F);

@@ -53,6 +53,18 @@ pub enum Activation {
     Relu,
     /// max(x, 0)^2.
     Relu2,
+    /// beta x + alpha_p x^2 above 0, beta x + alpha_n (e^min(x, eps) - 1 - x) elsewhere (Huang and
+    /// Schlag, 2024).
+    Xielu {
+        /// Curvature above 0.
+        alpha_p: f32,
+        /// Curvature below 0.
+        alpha_n: f32,
+        /// Slope.
+        beta: f32,
+        /// Bound on the exponent.
+        eps: f32,
+    },
 }
 
 /// Gated activations: a function of gate and up.
@@ -308,6 +320,10 @@ impl Vector {
             Activation::GeluQuick => of!(GeluQuick),
             Activation::Relu => of!(Relu),
             Activation::Relu2 => of!(Relu2),
+            Activation::Xielu { alpha_p, alpha_n, beta, eps } => {
+                let f = map::Xielu { alpha_p, alpha_n, beta, eps };
+                run!(self, map::unary<'a>(f: map::Xielu, x: &'a mut [f32]))
+            }
         }
     }
 
@@ -327,6 +343,10 @@ impl Vector {
             Glu::Gated(Activation::GeluQuick) => of!(GeluQuick),
             Glu::Gated(Activation::Relu) => of!(Relu),
             Glu::Gated(Activation::Relu2) => of!(Relu2),
+            Glu::Gated(Activation::Xielu { alpha_p, alpha_n, beta, eps }) => {
+                let f = map::Gated(map::Xielu { alpha_p, alpha_n, beta, eps });
+                run!(self, map::binary<'a>(f: map::Gated<map::Xielu>, gate: &'a mut [f32], up: &'a [f32]))
+            }
             Glu::SwigluClamped { alpha, limit } => {
                 let f = map::SwigluClamped { alpha, limit };
                 run!(self, map::binary<'a>(f: map::SwigluClamped, gate: &'a mut [f32], up: &'a [f32]))
