@@ -88,9 +88,9 @@ impl After {
 
 /// The body of a branch, lowered.
 pub(crate) enum Op {
-    Attention(Attention),
-    Ffn(Ffn),
-    Moe(Moe),
+    Attention(Box<Attention>),
+    Ffn(Box<Ffn>),
+    Moe(Box<Moe>),
     ShortConv(ShortConv),
     Linear(Square),
     LowRank(LowRank),
@@ -171,9 +171,9 @@ impl Lower<'_> {
             (self.norm(prefix, &branch.norm)?, self.norm(prefix, &branch.norm_out)?);
         self.widths.keep |= branch.read == Read::LayerInput;
         let op = match &branch.body {
-            Body::Attn(a) => Op::Attention(Attention::bind(self, prefix, a)?),
-            Body::Ffn(f) => Op::Ffn(Ffn::bind(self, prefix, f, &ffn::DENSE)?),
-            Body::Moe(m) => Op::Moe(Moe::bind(self, prefix, m)?),
+            Body::Attn(a) => Op::Attention(Box::new(Attention::bind(self, prefix, a)?)),
+            Body::Ffn(f) => Op::Ffn(Box::new(Ffn::bind(self, prefix, f, &ffn::DENSE)?)),
+            Body::Moe(m) => Op::Moe(Box::new(Moe::bind(self, prefix, m)?)),
             Body::ShortConv(c) => Op::ShortConv(ShortConv::bind(self, prefix, c)?),
             Body::Linear(name) => Op::Linear(Square::bind(self, prefix, name)?),
             Body::LowRank(l) => Op::LowRank(LowRank::bind(self, prefix, l)?),

@@ -228,8 +228,8 @@ impl Unary for Xielu {
     fn of<S: Simd>(self, simd: S, x: S::f32s) -> S::f32s {
         let eps = simd.splat_f32s(self.eps);
         let bounded = simd.select_f32s(simd.less_than_f32s(eps, x), eps, x);
-        let bent = simd.sub_f32s(math::exp(simd, bounded), simd.splat_f32s(1.0));
-        let below = simd.mul_f32s(simd.sub_f32s(bent, x), simd.splat_f32s(self.alpha_n));
+        let bent = simd.add_f32s(math::exp_bend(simd, bounded), simd.sub_f32s(bounded, x));
+        let below = simd.mul_f32s(bent, simd.splat_f32s(self.alpha_n));
         let above = simd.mul_f32s(simd.mul_f32s(x, x), simd.splat_f32s(self.alpha_p));
         let is_above = simd.less_than_f32s(simd.splat_f32s(0.0), x);
         let curve = simd.select_f32s(is_above, above, below);

@@ -51,6 +51,21 @@ pub(crate) fn exp<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     simd.select_f32s(too_big, simd.splat_f32s(f32::INFINITY), y)
 }
 
+/// e^x - 1 - x for x of 0 or less: near 0 by its series, where the plain form would cancel.
+#[inline(always)]
+pub(crate) fn exp_bend<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
+    let one = simd.splat_f32s(1.0);
+    let plain = simd.sub_f32s(simd.sub_f32s(exp(simd, x), one), x);
+    let p = poly(
+        simd,
+        x,
+        [1.0 / 40320.0, 1.0 / 5040.0, 1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5],
+    );
+    let series = simd.mul_f32s(simd.mul_f32s(x, x), p);
+    let is_near = simd.less_than_f32s(simd.splat_f32s(-0.5), x);
+    simd.select_f32s(is_near, series, plain)
+}
+
 /// x / (1 + e^-t): x times the logistic function of t.
 #[inline(always)]
 pub(crate) fn mul_sigmoid<S: Simd>(simd: S, x: S::f32s, t: S::f32s) -> S::f32s {
