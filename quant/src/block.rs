@@ -149,6 +149,123 @@ blocks! {
         /// Scale of the scales, float16.
         d: [u8; 2],
     }
+    /// 256 values in 8 groups: `d * (scale - 32)` times one of sixteen levels.
+    BlockIq4Xs [136 bytes, 256 values, IQ4XS] {
+        /// Scale of the scales, float16.
+        d: [u8; 2],
+        /// Bits `2 g` and up: the upper two bits of scale `g`.
+        h: [u8; 2],
+        /// Low four bits of the scales, a nibble each.
+        s: [u8; 4],
+        /// Per group 16 bytes: low nibbles are values 0..16, high nibbles 16..32.
+        q: [u8; 128],
+    }
+    /// 256 values in 8 groups of 4 runs of 8: points of a book of 256, signs, a scale.
+    BlockIq2Xxs [66 bytes, 256 values, IQ2XXS] {
+        /// Scale of the scales, float16.
+        d: [u8; 2],
+        /// Per group 8 bytes: four indices, then a 32-bit number of four 7-bit signs and a scale.
+        q: [u8; 64],
+    }
+    /// 256 values in 32 runs of 8: points of a book of 512, signs; a scale per 16 values.
+    BlockIq2Xs [74 bytes, 256 values, IQ2XS] {
+        /// Scale of the scales, float16.
+        d: [u8; 2],
+        /// Per run a 16-bit number: 9 bits of index, 7 of signs.
+        q: [u8; 64],
+        /// Scales, a nibble each.
+        s: [u8; 8],
+    }
+    /// 256 values in 32 runs of 8: points of a book of 1,024, signs; a scale per 16 values.
+    BlockIq2S [82 bytes, 256 values, IQ2S] {
+        /// Scale of the scales, float16.
+        d: [u8; 2],
+        /// Low eight bits of the indices.
+        q: [u8; 32],
+        /// Bit `j` of byte `r`: value `j` of run `r` is negative.
+        signs: [u8; 32],
+        /// Upper two bits of the indices.
+        h: [u8; 8],
+        /// Scales, a nibble each.
+        s: [u8; 8],
+    }
+    /// 256 values in 64 fours: points of a book of 256; signs and a scale per group of 32.
+    BlockIq3Xxs [98 bytes, 256 values, IQ3XXS] {
+        /// Scale of the scales, float16.
+        d: [u8; 2],
+        /// Indices.
+        q: [u8; 64],
+        /// Per group a 32-bit number of four 7-bit signs and a scale.
+        w: [u8; 32],
+    }
+    /// 256 values in 64 fours: points of a book of 512, signs; a scale per group of 32.
+    BlockIq3S [110 bytes, 256 values, IQ3S] {
+        /// Scale of the scales, float16.
+        d: [u8; 2],
+        /// Low eight bits of the indices.
+        q: [u8; 64],
+        /// Bit `k` of byte `g`: the ninth bit of index `8 g + k`.
+        h: [u8; 8],
+        /// Bit `j` of byte `r`: value `j` of run `r` is negative.
+        signs: [u8; 32],
+        /// Scales, a nibble each.
+        s: [u8; 4],
+    }
+    /// 256 values in 32 runs of 8: points of a book of 2,048; a scale and a shift per group of 32.
+    BlockIq1S [50 bytes, 256 values, IQ1S] {
+        /// Scale of the scales, float16.
+        d: [u8; 2],
+        /// Low eight bits of the indices.
+        q: [u8; 32],
+        /// Per group a 16-bit number: four times 3 bits of index, 3 of scale, the shift's sign.
+        h: [u8; 16],
+    }
+    /// 256 values in 32 runs of 8: points of a book of 2,048; a shift per run, a scale per 16 values.
+    BlockIq1M [56 bytes, 256 values, IQ1M] {
+        /// Low eight bits of the indices.
+        q: [u8; 32],
+        /// Per run a nibble: 3 bits of index, the shift's sign.
+        h: [u8; 16],
+        /// Four 16-bit numbers: 12 bits are four scales, the upper 4 a part of the float16 scale.
+        s: [u8; 8],
+    }
+    /// 256 ternary values, five to a byte.
+    BlockTq1_0 [54 bytes, 256 values, TQ1_0] {
+        /// 240 values, as fractions in base three.
+        q: [u8; 48],
+        /// The last 16 values.
+        h: [u8; 4],
+        /// Scale, float16.
+        d: [u8; 2],
+    }
+    /// 256 ternary values, four to a byte: `(code - 1) * d`.
+    BlockTq2_0 [66 bytes, 256 values, TQ2_0] {
+        /// Codes in the 2-bit order.
+        q: [u8; 64],
+        /// Scale, float16.
+        d: [u8; 2],
+    }
+    /// 64 values in 4 groups of 16: E2M1 levels times a small float.
+    BlockNvfp4 [36 bytes, 64 values, NVFP4] {
+        /// Scales: unsigned E4M3, one per group.
+        s: [u8; 4],
+        /// Per group 8 bytes: low nibbles are values 0..8, high nibbles 8..16.
+        q: [u8; 32],
+    }
+    /// 128 values, a bit each: `d` or `-d`.
+    BlockQ1_0 [18 bytes, 128 values, Q1_0] {
+        /// Scale, float16.
+        d: [u8; 2],
+        /// Bits in order; 1 is positive.
+        q: [u8; 16],
+    }
+    /// 64 values: `(code - 1) * d`, 2-bit codes.
+    BlockQ2_0 [18 bytes, 64 values, Q2_0] {
+        /// Scale, float16.
+        d: [u8; 2],
+        /// Codes in order, four to a byte.
+        q: [u8; 16],
+    }
 }
 
 /// Views `src` as whole blocks; `None` when the length is no multiple of the block's bytes.

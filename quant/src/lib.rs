@@ -10,9 +10,9 @@
 //!   the cache, whose types are [`KvType`].
 //!
 //! To a kernel every quantized type is one thing: groups of 16 or 32 small integer codes with a
-//! scale and an offset, `w = d * (code - offset) + m`. A type is an unpacker that says so; the
-//! drivers (`tile`, `panel`, `float`) are generic over it and over the primitives of an
-//! instruction set row (`isa`).
+//! scale and an offset, `w = d * (code - offset) + m`. A type is an unpacker that says so (`types`);
+//! the drivers (`tile`, `span`, `panel`, `float`) are generic over the primitives of an instruction
+//! set row (`isa`), and only `tile` over the type.
 
 mod act;
 pub mod attend;
@@ -23,6 +23,7 @@ mod isa;
 pub mod kv;
 mod out;
 mod panel;
+mod span;
 mod table;
 mod tile;
 mod types;

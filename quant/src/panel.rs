@@ -12,9 +12,12 @@
     reason = "driver code below one checked wrapper, see `Job`; contracts are on the functions"
 )]
 
+use std::mem::MaybeUninit;
+
 use crate::act;
-use crate::isa::{MAX_Q, Simd};
-use crate::tile::{Head, Job, MAX_SPAN_BYTES, SPAN, Unpack};
+use crate::isa::{MAX_LANES, Simd};
+use crate::span::{Bytes, Codes};
+use crate::tile::{Head, Job, MAX_SPAN_BYTES, SPAN};
 
 /// Scratch bytes per row of a panel before the accumulators: codes, scales, offsets.
 const SLAB_ROW: usize = SPAN + 64 + 64;
@@ -27,7 +30,7 @@ pub(crate) const fn scratch_bytes(rows: usize, n_cols: usize) -> usize {
 
 /// The parts of the scratch.
 #[derive(Clone, Copy)]
-struct Slab {
+pub(crate) struct Slab {
     q: *mut u8,
     d: *mut f32,
     m: *mut f32,
@@ -38,10 +41,10 @@ struct Slab {
 /// All outputs of a job.
 ///
 /// # Safety
-/// The job's invariants hold (columns prepared for [`Regime::Panel`](crate::Regime)), `scratch`
-/// is valid for [`scratch_bytes`], and the contract of [`Simd`].
+/// The job's invariants hold (columns prepared for [`Regime::Panel`](crate::Regime)), `codes` is of
+/// the same row of the table, `scratch` is valid for [`scratch_bytes`], and the contract of [`Simd`].
 #[inline(always)]
-pub(crate) unsafe fn panel<S: Simd, U: Unpack>(job: &Job<'_>, scratch: *mut u8) {
+pub(crate) unsafe fn panel<S: Simd>(job: &Job<'_>, codes: &Codes, scratch: *mut u8) {
     let p = S::LANES * S::PANEL;
     let q = scratch.add(scratch.align_offset(64));
     let slab = Slab {
@@ -56,8 +59,8 @@ pub(crate) unsafe fn panel<S: Simd, U: Unpack>(job: &Job<'_>, scratch: *mut u8) 
         std::ptr::write_bytes(slab.acc, 0, p * job.n_cols);
         for s in 0..job.k.div_ceil(SPAN) {
             let values = (job.k - s * SPAN).min(SPAN);
-            fill::<S, U>(job, r, valid, s, values, slab);
-            multiply::<S, U>(job, s, values, slab);
+            fill::<S>(job, codes, r, valid, s, values, slab);
+            (codes.multiply)(job, codes, s, values, slab);
         }
         for c in 0..job.n_cols {
             let from = slab.acc.add(c * p);
@@ -69,8 +72,9 @@ pub(crate) unsafe fn panel<S: Simd, U: Unpack>(job: &Job<'_>, scratch: *mut u8) 
 
 /// Unpacks span `s` of rows `r .. r + valid`; lanes without a row repeat the last one.
 #[inline(always)]
-unsafe fn fill<S: Simd, U: Unpack>(
+unsafe fn fill<S: Simd>(
     job: &Job<'_>,
+    codes: &Codes,
     r: usize,
     valid: usize,
     s: usize,
@@ -79,100 +83,119 @@ unsafe fn fill<S: Simd, U: Unpack>(
 ) {
     let p = S::LANES * S::PANEL;
     let mut head = Head::ZERO;
+    let mut bytes = MaybeUninit::<[Bytes; MAX_LANES]>::uninit();
+    let bytes: *mut u8 = bytes.as_mut_ptr().cast();
+    let mut copy = [0; MAX_SPAN_BYTES];
     for part in 0..S::PANEL {
-        let mut rows = [std::ptr::null::<u8>(); 16];
-        // a short last span is read from zero-padded copies
-        let mut copy = [[0u8; MAX_SPAN_BYTES]; 16];
         for lane in 0..S::LANES {
             let row = (part * S::LANES + lane).min(valid - 1);
-            let at = (r + row) * job.row_bytes + s * U::SPAN_BYTES;
-            rows[lane] = job.w.as_ptr().add(at);
-            if values < SPAN {
-                let bytes = values / U::BLOCK * U::BYTES;
-                std::ptr::copy_nonoverlapping(rows[lane], copy[lane].as_mut_ptr(), bytes);
-                rows[lane] = copy[lane].as_ptr();
-            } else {
-                let mut ahead = 0;
-                while ahead < U::SPAN_BYTES {
-                    S::prefetch(rows[lane].wrapping_add(U::SPAN_BYTES + ahead));
-                    ahead += 64;
-                }
+            let at = job.w.as_ptr().add((r + row) * job.row_bytes + s * codes.span_bytes);
+            let mut ahead = 0;
+            while ahead < codes.span_bytes {
+                S::prefetch(at.wrapping_add(codes.span_bytes + ahead));
+                ahead += 64;
             }
-            U::head::<S>(rows[lane], &mut head);
-            for g in 0..SPAN / U::GROUP {
+            let at = codes.whole(at, values, &mut copy);
+            (codes.expand)(at, bytes.add(SPAN * lane), &mut head);
+            for g in 0..SPAN / codes.group {
                 *slab.d.add(g * p + part * S::LANES + lane) = head.d[g];
-                if U::MINS {
+                if codes.mins {
                     *slab.m.add(g * p + part * S::LANES + lane) = head.m[g];
                 }
             }
         }
         for v in 0..values.div_ceil(4 * S::LANES) {
-            let mut bytes = [0u8; 16 * MAX_Q];
-            for lane in 0..S::LANES {
-                let q = U::vector::<S>(rows[lane], v);
-                S::store_q(bytes.as_mut_ptr().add(4 * S::LANES * lane), q);
-            }
+            let src = bytes.add(4 * S::LANES * v);
             let dst = slab.q.add((v * p + part) * 4 * S::LANES);
-            S::transpose(bytes.as_ptr(), dst, 4 * p);
+            S::transpose(src, SPAN, dst, 4 * p);
         }
     }
 }
 
-/// Multiplies the slab with all columns.
+/// Multiplies span `s`, of which `values` values are there, with all columns.
+///
+/// # Safety
+/// As [`panel`], which filled the slab; the codes have groups of `GROUP` values, offsets `m` as
+/// `MINS` says, and are at most `MAX`.
 #[inline(always)]
-unsafe fn multiply<S: Simd, U: Unpack>(job: &Job<'_>, s: usize, values: usize, slab: Slab) {
-    let groups = values.div_ceil(U::GROUP);
+pub(crate) unsafe fn multiply<S: Simd, const GROUP: usize, const MINS: bool, const MAX: u8>(
+    job: &Job<'_>,
+    codes: &Codes,
+    s: usize,
+    values: usize,
+    slab: Slab,
+) {
+    let part = Part {
+        s,
+        groups: values.div_ceil(GROUP),
+        shift: if MINS { None } else { Some(codes.offset.trailing_zeros()) },
+        slab,
+    };
     if S::PANEL == 2 {
-        columns::<S, U, 2>(job, s, groups, slab);
+        columns::<S, 2, GROUP, MINS, MAX>(job, part);
     } else {
-        columns::<S, U, 1>(job, s, groups, slab);
+        columns::<S, 1, GROUP, MINS, MAX>(job, part);
     }
+}
+
+/// What is multiplied: span `s`, so many groups of it.
+#[derive(Clone, Copy)]
+struct Part {
+    s: usize,
+    groups: usize,
+    /// The offset of the codes, see [`Simd::panel`].
+    shift: Option<u32>,
+    slab: Slab,
 }
 
 /// All columns in the widest micro-tiles that fit; see `tile::columns` on the conditions.
 #[inline(always)]
-unsafe fn columns<S: Simd, U: Unpack, const V: usize>(
+unsafe fn columns<S: Simd, const V: usize, const GROUP: usize, const MINS: bool, const MAX: u8>(
     job: &Job<'_>,
-    s: usize,
-    groups: usize,
-    slab: Slab,
+    part: Part,
 ) {
     let mut c = 0;
     if S::PANEL_COLS == 6 {
         while c + 6 <= job.n_cols {
-            micro::<S, U, V, 6>(job, c, s, groups, slab);
+            micro::<S, V, 6, GROUP, MINS, MAX>(job, c, part);
             c += 6;
         }
     }
     if S::PANEL_COLS >= 4 {
         while c + 4 <= job.n_cols {
-            micro::<S, U, V, 4>(job, c, s, groups, slab);
+            micro::<S, V, 4, GROUP, MINS, MAX>(job, c, part);
             c += 4;
         }
     }
     if S::PANEL_COLS >= 2 {
         while c + 2 <= job.n_cols {
-            micro::<S, U, V, 2>(job, c, s, groups, slab);
+            micro::<S, V, 2, GROUP, MINS, MAX>(job, c, part);
             c += 2;
         }
     }
     while c < job.n_cols {
-        micro::<S, U, V, 1>(job, c, s, groups, slab);
+        micro::<S, V, 1, GROUP, MINS, MAX>(job, c, part);
         c += 1;
     }
 }
 
 /// V vectors of rows by C columns over one slab.
 #[inline(always)]
-unsafe fn micro<S: Simd, U: Unpack, const V: usize, const C: usize>(
+unsafe fn micro<
+    S: Simd,
+    const V: usize,
+    const C: usize,
+    const GROUP: usize,
+    const MINS: bool,
+    const MAX: u8,
+>(
     job: &Job<'_>,
     c: usize,
-    s: usize,
-    groups: usize,
-    slab: Slab,
+    part: Part,
 ) {
     let p = S::LANES * V;
-    let at = act::panel_offsets(act::padded(job.k), U::GROUP);
+    let Part { s, groups, slab, .. } = part;
+    let at = act::panel_offsets(act::padded(job.k), GROUP);
     let column = job.acts.as_ptr().add(c * job.act_bytes);
     let mut acc = [[S::zero(); C]; V];
     for v in 0..V {
@@ -181,11 +204,12 @@ unsafe fn micro<S: Simd, U: Unpack, const V: usize, const C: usize>(
         }
     }
     // the activation scale covers 32 values: one group or two
-    let parts = 32 / U::GROUP;
+    let parts = 32 / GROUP;
     for g in 0..groups / parts {
         let mut n = [[S::zero(); C]; V];
         for h in 0..parts {
-            let here = partial::<S, U, V, C>(column, job.act_bytes, at, s, g * parts + h, slab);
+            let here =
+                partial::<S, V, C, GROUP, MAX>(column, job.act_bytes, at, part, g * parts + h);
             for v in 0..V {
                 let d = S::load(slab.d.add((g * parts + h) * p + v * S::LANES));
                 for j in 0..C {
@@ -203,13 +227,13 @@ unsafe fn micro<S: Simd, U: Unpack, const V: usize, const C: usize>(
                 acc[v][j] = S::fma(n[v][j], scale, acc[v][j]);
             }
         }
-        if U::MINS {
+        if MINS {
             for h in 0..parts {
                 let group = g * parts + h;
                 for v in 0..V {
                     let m = S::load(slab.m.add(group * p + v * S::LANES));
                     for j in 0..C {
-                        let sum = at.sums + 4 * (s * (SPAN / U::GROUP) + group);
+                        let sum = at.sums + 4 * (s * (SPAN / GROUP) + group);
                         let sum = column.add(j * job.act_bytes + sum).cast::<f32>();
                         acc[v][j] = S::fma(m, S::splat(sum.read_unaligned()), acc[v][j]);
                     }
@@ -224,25 +248,24 @@ unsafe fn micro<S: Simd, U: Unpack, const V: usize, const C: usize>(
     }
 }
 
-/// The integer sums of group `g` of span `s`, as floats.
+/// The integer sums of group `g` of the span, as floats.
 #[inline(always)]
-unsafe fn partial<S: Simd, U: Unpack, const V: usize, const C: usize>(
+unsafe fn partial<S: Simd, const V: usize, const C: usize, const GROUP: usize, const MAX: u8>(
     column: *const u8,
     act_bytes: usize,
     at: act::PanelOffsets,
-    s: usize,
+    part: Part,
     g: usize,
-    slab: Slab,
 ) -> [[S::F; C]; V] {
     let p = S::LANES * V;
-    let group = s * (SPAN / U::GROUP) + g;
+    let group = part.s * (SPAN / GROUP) + g;
     let mut x = [column; C];
     let mut nsum = [column; C];
     for j in 0..C {
         let column = column.add(j * act_bytes);
-        x[j] = column.add(act::HEADER + group * U::GROUP);
+        x[j] = column.add(act::HEADER + group * GROUP);
         nsum[j] = column.add(at.nsums + 4 * group);
     }
-    let w = slab.q.add(g * U::GROUP * p);
-    S::panel::<V, C>(w, 4 * p, &x, U::GROUP / 4, &nsum, U::MAX, U::OFFSET)
+    let w = part.slab.q.add(g * GROUP * p);
+    S::panel::<V, C>(w, 4 * p, &x, GROUP / 4, &nsum, MAX, part.shift)
 }

@@ -1,6 +1,7 @@
 //! The table of (tensor type, instruction set) to kernels: the only dispatch of this crate.
 //!
-//! A new tensor type is one line in [`types!`](self) here, plus its decoder and unpacker.
+//! A new tensor type is one line in [`types!`](self) here, plus its decoder and unpacker: under
+//! `quantized` if it is worth a driver for few columns of its own, else under `expanded`.
 
 use formats::TensorType;
 
@@ -10,9 +11,10 @@ use crate::error::Error;
 use crate::float::Weight;
 use crate::isa::Isa;
 use crate::out::Out;
-use crate::panel;
-use crate::tile::{Job, Unpack};
-use crate::types::{fp, iq, k, q4, q8};
+use crate::panel::{self, Slab};
+use crate::span::{Codes, Span};
+use crate::tile::{Head, Job, MAX_COLS, Unpack};
+use crate::types::{fp, grid, iq, k, q4, q8, small};
 
 /// The stamped entry points of one row, see `isa::entries!`.
 ///
@@ -22,10 +24,24 @@ use crate::types::{fp, iq, k, q4, q8};
 pub(crate) trait Entries {
     /// Rows of a panel.
     const PANEL_ROWS: usize;
+    /// [`crate::isa::Simd::NARROW`].
+    const NARROW: bool;
     /// [`crate::tile::rows`].
     unsafe fn rows<U: Unpack>(job: &Job<'_>);
+    /// [`Span::expand`].
+    unsafe fn expand<T: Span>(p: *const u8, codes: *mut u8, head: &mut Head);
+    /// [`crate::span::rows`].
+    unsafe fn expanded<const GROUP: usize>(job: &Job<'_>, codes: &Codes);
     /// [`panel::panel`].
-    unsafe fn panel<U: Unpack>(job: &Job<'_>, scratch: *mut u8);
+    unsafe fn panel(job: &Job<'_>, codes: &Codes, scratch: *mut u8);
+    /// [`panel::multiply`].
+    unsafe fn multiply<const GROUP: usize, const MINS: bool, const MAX: u8>(
+        job: &Job<'_>,
+        codes: &Codes,
+        s: usize,
+        values: usize,
+        slab: Slab,
+    );
     /// [`crate::float::rows`].
     unsafe fn floats<W: Weight>(job: &Job<'_>);
     /// [`act::quantize`].
@@ -45,12 +61,26 @@ pub struct Kernels {
     act: ActKind,
     panel_rows: usize,
     prepare: unsafe fn(&[f32], &mut [u8], Regime),
-    rows: unsafe fn(&Job<'_>),
-    panel: Option<unsafe fn(&Job<'_>, *mut u8)>,
+    drivers: Drivers,
 }
 
-/// Columns up to which [`Kernels::rows`] takes a step in one call.
-const MAX_COLS: usize = 16;
+/// How a type is multiplied on a row of the table.
+enum Drivers {
+    /// Weights are unpacked in registers for few columns, expanded for panels.
+    Registers {
+        rows: unsafe fn(&Job<'_>),
+        codes: Codes,
+        panel: unsafe fn(&Job<'_>, &Codes, *mut u8),
+    },
+    /// Weights are expanded for both.
+    Expanded {
+        rows: unsafe fn(&Job<'_>, &Codes),
+        codes: Codes,
+        panel: unsafe fn(&Job<'_>, &Codes, *mut u8),
+    },
+    /// Weights are floats: one driver takes any number of columns.
+    Floats { rows: unsafe fn(&Job<'_>) },
+}
 
 impl Kernels {
     /// Largest error relative to the sum of magnitudes, see the type's description; with codes and
@@ -89,9 +119,9 @@ impl Kernels {
 
     /// Bytes of scratch that [`Kernels::panel`] needs.
     pub fn panel_scratch(&self, n_cols: usize) -> usize {
-        match self.panel {
-            Some(_) => panel::scratch_bytes(self.panel_rows, n_cols),
-            None => 0,
+        match self.drivers {
+            Drivers::Floats { .. } => 0,
+            _ => panel::scratch_bytes(self.panel_rows, n_cols),
         }
     }
 
@@ -126,8 +156,12 @@ impl Kernels {
     ) {
         assert!(n_cols <= MAX_COLS, "{}: {n_cols} columns, at most {MAX_COLS}", self.id);
         let job = self.job(w, k, n_rows, acts, n_cols, y, Regime::Rows);
-        // SAFETY: `job` checked the lengths; `kernels` hands out rows of this machine only.
-        unsafe { (self.rows)(&job) }
+        match &self.drivers {
+            // SAFETY: `job` checked the lengths; `kernels` hands out rows of this machine only.
+            Drivers::Registers { rows, .. } | Drivers::Floats { rows } => unsafe { rows(&job) },
+            // SAFETY: as above; `codes` stands beside the driver of its own row and groups.
+            Drivers::Expanded { rows, codes, .. } => unsafe { rows(&job, codes) },
+        }
     }
 
     /// Multiplies for a long step, any number of columns, with columns prepared for
@@ -151,11 +185,13 @@ impl Kernels {
         let job = self.job(w, k, n_rows, acts, n_cols, y, Regime::Panel);
         let need = self.panel_scratch(n_cols);
         assert!(scratch.len() >= need, "{}: scratch {} of {need} bytes", self.id, scratch.len());
-        match self.panel {
-            // SAFETY: as in `rows`; the scratch has been measured just above.
-            Some(panel) => unsafe { panel(&job, scratch.as_mut_ptr()) },
+        match &self.drivers {
+            Drivers::Registers { panel, codes, .. } | Drivers::Expanded { panel, codes, .. } => {
+                // SAFETY: as in `rows`; the scratch has been measured just above.
+                unsafe { panel(&job, codes, scratch.as_mut_ptr()) }
+            }
             // SAFETY: as in `rows`; this driver takes any number of columns.
-            None => unsafe { (self.rows)(&job) },
+            Drivers::Floats { rows } => unsafe { rows(&job) },
         }
     }
 
@@ -193,7 +229,12 @@ fn prepare_floats(x: &[f32], dst: &mut [u8], _: Regime) {
     act::copy(x, dst);
 }
 
-const fn quantized<R: Entries, U: Unpack>(ty: TensorType, isa: Isa, id: &'static str) -> Kernels {
+const fn kernels_of<R: Entries>(
+    ty: TensorType,
+    isa: Isa,
+    id: &'static str,
+    drivers: Drivers,
+) -> Kernels {
     Kernels {
         ty,
         isa,
@@ -201,9 +242,22 @@ const fn quantized<R: Entries, U: Unpack>(ty: TensorType, isa: Isa, id: &'static
         act: ActKind::Q8,
         panel_rows: R::PANEL_ROWS,
         prepare: R::prepare,
-        rows: R::rows::<U>,
-        panel: Some(R::panel::<U>),
+        drivers,
     }
+}
+
+const fn quantized<R: Entries, U: Unpack>(ty: TensorType, isa: Isa, id: &'static str) -> Kernels {
+    let codes = Codes::new::<R, U>();
+    let drivers = Drivers::Registers { rows: R::rows::<U>, codes, panel: R::panel };
+    kernels_of::<R>(ty, isa, id, drivers)
+}
+
+const fn expanded<R: Entries, T: Span>(ty: TensorType, isa: Isa, id: &'static str) -> Kernels {
+    // what the driver for few columns takes for granted
+    assert!(!T::MINS && T::MAX < 128);
+    let codes = Codes::new::<R, T>();
+    let rows = if T::GROUP == 32 { R::expanded::<32> } else { R::expanded::<16> };
+    kernels_of::<R>(ty, isa, id, Drivers::Expanded { rows, codes, panel: R::panel })
 }
 
 const fn floats<R: Entries, W: Weight>(ty: TensorType, isa: Isa, id: &'static str) -> Kernels {
@@ -214,8 +268,7 @@ const fn floats<R: Entries, W: Weight>(ty: TensorType, isa: Isa, id: &'static st
         act: ActKind::F32,
         panel_rows: 32,
         prepare: prepare_floats,
-        rows: R::floats::<W>,
-        panel: None,
+        drivers: Drivers::Floats { rows: R::floats::<W> },
     }
 }
 
@@ -305,15 +358,17 @@ macro_rules! isas {
 macro_rules! types {
     (
         quantized { $($qty:ident $qname:literal $code:ty, $decode_block:path;)* }
+        expanded { $($ety:ident $ename:literal $span:ty, $decode_span:path;)* }
         floats { $($fty:ident $fname:literal $weight:ty, $decode_number:path;)* }
     ) => {
         /// The tensor types with a decoder and kernels.
         pub const SUPPORTED: &[TensorType] =
-            &[$(TensorType::$fty,)* $(TensorType::$qty,)*];
+            &[$(TensorType::$fty,)* $(TensorType::$qty,)* $(TensorType::$ety,)*];
 
         fn find(ty: TensorType, isa: Isa) -> Option<&'static Kernels> {
             match ty {
                 $(TensorType::$qty => isas!(quantized, $code, $qty, $qname, "q8", isa),)*
+                $(TensorType::$ety => isas!(expanded, $span, $ety, $ename, "q8", isa),)*
                 $(TensorType::$fty => isas!(floats, $weight, $fty, $fname, "f32", isa),)*
                 _ => None,
             }
@@ -327,6 +382,7 @@ macro_rules! types {
         pub fn decode(ty: TensorType, src: &[u8], dst: &mut [f32]) -> Result<(), Error> {
             match ty {
                 $(TensorType::$qty => blocks(src, dst, $decode_block),)*
+                $(TensorType::$ety => blocks(src, dst, $decode_span),)*
                 $(TensorType::$fty => numbers(ty, src, dst, $decode_number),)*
                 _ => Err(unsupported(ty)),
             }
@@ -347,7 +403,22 @@ types! {
         Q5K "q5_k" k::Q5K, k::decode_q5_k;
         Q6K "q6_k" k::Q6K, k::decode_q6_k;
         IQ4NL "iq4_nl" iq::Iq4Nl, iq::decode_iq4_nl;
+        IQ4XS "iq4_xs" iq::Iq4Xs, iq::decode_iq4_xs;
         MXFP4 "mxfp4" iq::Mxfp4, iq::decode_mxfp4;
+    }
+    expanded {
+        NVFP4 "nvfp4" iq::Nvfp4, iq::decode_nvfp4;
+        Q1_0 "q1_0" small::Q1_0, small::decode_q1_0;
+        Q2_0 "q2_0" small::Q2_0, small::decode_q2_0;
+        TQ1_0 "tq1_0" small::Tq1_0, small::decode_tq1_0;
+        TQ2_0 "tq2_0" small::Tq2_0, small::decode_tq2_0;
+        IQ1S "iq1_s" grid::Iq1S, grid::decode_iq1_s;
+        IQ1M "iq1_m" grid::Iq1M, grid::decode_iq1_m;
+        IQ2XXS "iq2_xxs" grid::Iq2Xxs, grid::decode_iq2_xxs;
+        IQ2XS "iq2_xs" grid::Iq2Xs, grid::decode_iq2_xs;
+        IQ2S "iq2_s" grid::Iq2S, grid::decode_iq2_s;
+        IQ3XXS "iq3_xxs" grid::Iq3Xxs, grid::decode_iq3_xxs;
+        IQ3S "iq3_s" grid::Iq3S, grid::decode_iq3_s;
     }
     floats {
         F32 "f32" fp::F32, fp::decode_f32;

@@ -8,8 +8,9 @@ use formats::TensorType;
 
 use crate::act::{self, ActKind, Regime};
 use crate::isa::scalar::Scalar;
-use crate::tile::{Head, SPAN, Unpack};
-use crate::types::{iq, k, q4, q8};
+use crate::span::Span;
+use crate::tile::{Head, SPAN};
+use crate::types::{grid, iq, k, q4, q8, small};
 use crate::{Isa, Kernels, Out, SUPPORTED, decode, kernels};
 
 /// splitmix64.
@@ -35,62 +36,100 @@ impl Rng {
 /// Byte positions of the float16 fields of a block.
 fn halves(ty: TensorType) -> &'static [usize] {
     match ty {
-        TensorType::Q4_0 | TensorType::Q5_0 | TensorType::Q8_0 | TensorType::IQ4NL => &[0],
         TensorType::Q4_1 | TensorType::Q5_1 | TensorType::Q4K | TensorType::Q5K => &[0, 2],
         TensorType::Q2K => &[80, 82],
         TensorType::Q3K => &[108],
         TensorType::Q6K => &[208],
-        _ => &[],
+        TensorType::TQ1_0 => &[52],
+        TensorType::TQ2_0 => &[64],
+        TensorType::F32 | TensorType::F16 | TensorType::BF16 => &[],
+        TensorType::MXFP4 | TensorType::NVFP4 | TensorType::IQ1M => &[],
+        _ => &[0],
     }
 }
 
-/// Random blocks with scales of a sane size; `unit` makes every scale 1 and sub-scales small.
-fn blocks(rng: &mut Rng, ty: TensorType, n: usize, unit: bool) -> Vec<u8> {
-    let size = ty.block_bytes();
-    let mut w: Vec<u8> = (0..ty.row_bytes(n).unwrap()).map(|_| rng.next() as u8).collect();
-    for b in w.chunks_exact_mut(size) {
-        for &at in halves(ty) {
-            let sign = (rng.next() & 0x8000) as u16;
-            let d = if unit { 0x3c00 } else { (0x1800 + rng.below(0x1000) as u16) | sign };
-            b[at..at + 2].copy_from_slice(&d.to_le_bytes());
-        }
-        let scales = match ty {
-            TensorType::Q2K => Some((0..16, 0x33)),
-            TensorType::Q4K | TensorType::Q5K => Some((4..16, 0x03)),
-            TensorType::Q6K => Some((192..208, 0x07)),
-            _ => None,
-        };
-        if let (Some((range, mask)), true) = (scales, unit) {
-            b[range].iter_mut().for_each(|s| *s &= mask);
-        }
-        match ty {
-            TensorType::MXFP4 if unit => b[0] = 128,
-            TensorType::MXFP4 => b[0] = 118 + b[0] % 14,
-            // finite: clear the top exponent bit
-            TensorType::F32 => b[3] &= 0xbf,
-            TensorType::F16 | TensorType::BF16 => b[1] &= 0xbf,
-            _ => {}
-        }
+/// The bytes of a block that hold scales of scales, and what to keep of each so that the scale is
+/// small.
+fn sub_scales(ty: TensorType) -> (Vec<usize>, u8) {
+    match ty {
+        TensorType::Q2K => ((0..16).collect(), 0x33),
+        TensorType::Q4K | TensorType::Q5K => ((4..16).collect(), 0x03),
+        TensorType::Q6K => ((192..208).collect(), 0x07),
+        TensorType::IQ2XXS => ((9..66).step_by(8).collect(), 0x1f),
+        TensorType::IQ2XS => ((66..74).collect(), 0x11),
+        TensorType::IQ2S => ((74..82).collect(), 0x11),
+        TensorType::IQ3XXS => ((69..98).step_by(4).collect(), 0x1f),
+        TensorType::IQ3S => ((106..110).collect(), 0x11),
+        _ => (vec![], 0),
     }
+}
+
+/// A float16 that makes all weights whole numbers.
+fn unit_scale(ty: TensorType) -> u16 {
+    match ty {
+        TensorType::IQ1S | TensorType::IQ1M => 0x4800,
+        TensorType::IQ2XXS | TensorType::IQ2XS | TensorType::IQ2S => 0x4800,
+        TensorType::IQ3XXS => 0x4400,
+        _ => 0x3c00,
+    }
+}
+
+/// Gives a block of any bytes scales of a sane size; `unit` makes all weights whole numbers.
+fn tame(rng: &mut Rng, ty: TensorType, b: &mut [u8], unit: bool) {
+    let sign = (rng.next() & 0x8000) as u16;
+    let scale = |rng: &mut Rng| match unit {
+        true => unit_scale(ty),
+        false => (0x1800 + rng.below(0x1000) as u16) | sign,
+    };
+    for &at in halves(ty) {
+        let d = scale(rng);
+        b[at..at + 2].copy_from_slice(&d.to_le_bytes());
+    }
+    if unit {
+        let (places, keep) = sub_scales(ty);
+        places.into_iter().for_each(|at| b[at] &= keep);
+    }
+    match ty {
+        TensorType::MXFP4 if unit => b[0] = 128,
+        TensorType::MXFP4 => b[0] = 118 + b[0] % 14,
+        TensorType::NVFP4 if unit => b[..4].fill(0x40),
+        // 33 in all groups, of which 32 is taken off
+        TensorType::IQ4XS if unit => b[2..8].copy_from_slice(&[0xaa, 0xaa, 17, 17, 17, 17]),
+        TensorType::IQ1M => {
+            let d = scale(rng);
+            for i in 0..4 {
+                b[49 + 2 * i] = b[49 + 2 * i] & 15 | ((d >> (4 * i) & 15) << 4) as u8;
+            }
+        }
+        // finite: clear the top exponent bit
+        TensorType::F32 => b[3] &= 0xbf,
+        TensorType::F16 | TensorType::BF16 => b[1] &= 0xbf,
+        _ => {}
+    }
+}
+
+/// Random blocks, see [`tame`].
+fn blocks(rng: &mut Rng, ty: TensorType, n: usize, unit: bool) -> Vec<u8> {
+    let mut w: Vec<u8> = (0..ty.row_bytes(n).unwrap()).map(|_| rng.next() as u8).collect();
+    w.chunks_exact_mut(ty.block_bytes()).for_each(|b| tame(rng, ty, b, unit));
     w
 }
 
 /// The two parts `d * (code - offset)` and `m` of every weight of a row of blocks.
-fn parts<U: Unpack>(w: &[u8]) -> (Vec<f32>, Vec<f32>) {
-    let n = w.len() / U::BYTES * U::BLOCK;
+fn parts<T: Span>(w: &[u8]) -> (Vec<f32>, Vec<f32>) {
+    let n = w.len() / T::BYTES * T::BLOCK;
+    let bytes = SPAN / T::BLOCK * T::BYTES;
     let mut padded = w.to_vec();
-    padded.resize(w.len().next_multiple_of(U::SPAN_BYTES), 0);
+    padded.resize(w.len().next_multiple_of(bytes), 0);
     let (mut main, mut mins) = (Vec::new(), Vec::new());
-    for span in padded.chunks_exact(U::SPAN_BYTES) {
-        let mut head = Head::ZERO;
+    for span in padded.chunks_exact(bytes) {
+        let (mut codes, mut head) = ([0; SPAN], Head::ZERO);
         // SAFETY: the span is whole, and the scalar row runs everywhere.
-        unsafe { U::head::<Scalar>(span.as_ptr(), &mut head) };
-        for i in 0..SPAN {
-            // SAFETY: as above; 16 values per vector.
-            let code = unsafe { U::vector::<Scalar>(span.as_ptr(), i / 16)[i % 16] };
-            assert!(code <= U::MAX, "code {code} above {}", U::MAX);
-            main.push(head.d[i / U::GROUP] * (f32::from(code) - f32::from(U::OFFSET)));
-            mins.push(if U::MINS { head.m[i / U::GROUP] } else { 0.0 });
+        unsafe { T::expand::<Scalar>(span.as_ptr(), codes.as_mut_ptr(), &mut head) };
+        for (i, code) in codes.into_iter().enumerate() {
+            assert!(code <= T::MAX, "code {code} above {}", T::MAX);
+            main.push(head.d[i / T::GROUP] * (f32::from(code) - f32::from(T::OFFSET)));
+            mins.push(if T::MINS { head.m[i / T::GROUP] } else { 0.0 });
         }
     }
     main.truncate(n);
@@ -111,7 +150,20 @@ fn parts_of(ty: TensorType, w: &[u8]) -> (Vec<f32>, Vec<f32>) {
         TensorType::Q5K => parts::<k::Q5K>(w),
         TensorType::Q6K => parts::<k::Q6K>(w),
         TensorType::IQ4NL => parts::<iq::Iq4Nl>(w),
+        TensorType::IQ4XS => parts::<iq::Iq4Xs>(w),
         TensorType::MXFP4 => parts::<iq::Mxfp4>(w),
+        TensorType::NVFP4 => parts::<iq::Nvfp4>(w),
+        TensorType::Q1_0 => parts::<small::Q1_0>(w),
+        TensorType::Q2_0 => parts::<small::Q2_0>(w),
+        TensorType::TQ1_0 => parts::<small::Tq1_0>(w),
+        TensorType::TQ2_0 => parts::<small::Tq2_0>(w),
+        TensorType::IQ1S => parts::<grid::Iq1S>(w),
+        TensorType::IQ1M => parts::<grid::Iq1M>(w),
+        TensorType::IQ2XXS => parts::<grid::Iq2Xxs>(w),
+        TensorType::IQ2XS => parts::<grid::Iq2Xs>(w),
+        TensorType::IQ2S => parts::<grid::Iq2S>(w),
+        TensorType::IQ3XXS => parts::<grid::Iq3Xxs>(w),
+        TensorType::IQ3S => parts::<grid::Iq3S>(w),
         _ => {
             let mut y = vec![0f32; w.len() / ty.block_bytes()];
             decode(ty, w, &mut y).unwrap();
@@ -212,6 +264,8 @@ fn lengths(ty: TensorType) -> &'static [usize] {
     match ty.block_len() {
         1 => &[1, 7, 15, 16, 67, 576],
         32 => &[32, 64, 224, 256, 576, 1536],
+        64 => &[64, 192, 256, 832],
+        128 => &[128, 256, 896],
         _ => &[256, 512, 1280],
     }
 }
@@ -220,8 +274,10 @@ fn lengths(ty: TensorType) -> &'static [usize] {
 fn unpackers_agree_with_decoders_to_the_bit() {
     let mut rng = Rng(1);
     for &ty in SUPPORTED {
-        let w = blocks(&mut rng, ty, 2048, false);
-        let mut decoded = vec![0f32; 2048];
+        // many enough that all entries of the code books occur
+        let n = 1 << 16;
+        let w = blocks(&mut rng, ty, n, false);
+        let mut decoded = vec![0f32; n];
         decode(ty, &w, &mut decoded).unwrap();
         let (main, mins) = parts_of(ty, &w);
         for (i, y) in decoded.iter().enumerate() {
@@ -285,10 +341,76 @@ fn integer_parts_are_exact_on_every_row() {
 }
 
 #[test]
+fn extreme_codes_meet_extreme_activations_without_overflow() {
+    let mut rng = Rng(9);
+    for &ty in SUPPORTED.iter().filter(|ty| ty.block_len() > 1) {
+        let (k, n_rows, n_cols) = (256, 9, 5);
+        let mut case = Case::new(&mut rng, ty, k, n_rows, n_cols);
+        case.w = blocks(&mut rng, ty, k * n_rows, true);
+        let row_bytes = case.w.len() / n_rows;
+        for (row, byte) in case.w.chunks_exact_mut(row_bytes).zip([0, 255, 0x7f, 0x80, 0x88, 0xf0])
+        {
+            row.fill(byte);
+            row.chunks_exact_mut(ty.block_bytes()).for_each(|b| tame(&mut rng, ty, b, true));
+        }
+        // the first columns take the signs of rows, so that nothing cancels there
+        let (main, _) = parts_of(ty, &case.w);
+        for c in 0..n_cols {
+            for i in 0..k {
+                case.x[c * k + i] = match c {
+                    0..3 => 127f32.copysign(main[(3 * c + 1) * k + i]),
+                    3 => 127.0,
+                    _ => -127.0,
+                };
+            }
+        }
+        for regime in [Regime::Rows, Regime::Panel] {
+            let exact = case.exact(regime);
+            assert!(exact.iter().all(|&(_, size)| size < f64::from(1 << 24)), "{ty}");
+            for isa in Isa::available() {
+                let kern = kernels(ty, isa).unwrap();
+                for (y, (sum, _)) in case.run(kern, regime).iter().zip(&exact) {
+                    assert_eq!(f64::from(*y), *sum, "{} {regime:?}", kern.id());
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn blocks_of_any_bytes_are_taken_without_a_panic() {
+    let mut rng = Rng(10);
+    for &ty in SUPPORTED {
+        let (k, n_rows, n_cols) = (256, 33, 2);
+        let mut case = Case::new(&mut rng, ty, k, n_rows, n_cols);
+        for fill in [None, Some(0u8), Some(0xff)] {
+            case.w.iter_mut().for_each(|b| *b = fill.unwrap_or(rng.next() as u8));
+            let mut decoded = vec![0f32; k * n_rows];
+            decode(ty, &case.w, &mut decoded).unwrap();
+            let sane = |row: &[f32]| row.iter().all(|y| y.abs() < 1e30);
+            let sane: Vec<bool> = decoded.chunks(k).map(sane).collect();
+            for isa in Isa::available() {
+                for regime in [Regime::Rows, Regime::Panel] {
+                    let y = case.run(kernels(ty, isa).unwrap(), regime);
+                    // scales that are not finite spoil their own rows alone
+                    for (i, y) in y.iter().enumerate().filter(|(i, _)| sane[i % n_rows]) {
+                        assert!(!y.is_nan(), "{ty} {isa} {regime:?} output {i}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn a_result_depends_on_its_row_and_column_alone() {
     let mut rng = Rng(4);
     for &ty in SUPPORTED {
-        let k = if ty.block_len() == 256 { 512 } else { 320 };
+        let k = match ty.block_len() {
+            256 => 512,
+            128 => 384,
+            _ => 320,
+        };
         for isa in Isa::available() {
             let kern = kernels(ty, isa).unwrap();
             for regime in [Regime::Rows, Regime::Panel] {

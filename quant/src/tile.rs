@@ -18,6 +18,8 @@ use crate::isa::Simd;
 pub(crate) const SPAN: usize = 256;
 /// Bytes of the widest span (Q8_0).
 pub(crate) const MAX_SPAN_BYTES: usize = 8 * 34;
+/// Columns up to which a step is taken in one call.
+pub(crate) const MAX_COLS: usize = 16;
 /// How far ahead of the weights being used the next ones are asked for, in bytes.
 const AHEAD: usize = 3 << 10;
 /// Rows up to this many bytes are read two at a time: then both share the loads of activations.
@@ -40,8 +42,9 @@ impl Head {
     pub(crate) const ZERO: Self = Self { d: [0.0; 16], m: [0.0; 16] };
 }
 
-/// A tensor type to the drivers: everything quantized is groups of small unsigned codes with a
-/// scale and an offset.
+/// A tensor type to the driver: everything quantized is groups of small unsigned codes with a
+/// scale and an offset. What holds of the constants is said at [`Span`](crate::span::Span), which
+/// every such type is as well.
 ///
 /// # Safety
 /// Of the functions: `p` is valid for [`Unpack::SPAN_BYTES`] bytes, plus the contract of [`Simd`].
@@ -112,7 +115,7 @@ impl Ahead {
 
     /// Asks for the lines that `bytes` used at `pos` bytes into the tile at `w` stand for.
     #[inline(always)]
-    unsafe fn prefetch<S: Simd>(self, w: *const u8, pos: usize, bytes: usize) {
+    pub(crate) unsafe fn prefetch<S: Simd>(self, w: *const u8, pos: usize, bytes: usize) {
         let p = w.wrapping_add(self.distance + pos);
         let mut at = 0;
         while at < bytes {
@@ -124,11 +127,29 @@ impl Ahead {
 
 /// The columns of a tile.
 #[derive(Clone, Copy)]
-struct Columns {
-    q: *const u8,
+pub(crate) struct Columns {
+    /// Values of the first column's present span.
+    pub(crate) q: *const u8,
+    /// Bytes between columns.
     stride: usize,
+    /// Bytes from values to their scales: both advance alike.
     scales: usize,
+    /// Bytes from values to their sums.
     sums: usize,
+}
+
+impl Columns {
+    /// From column `c` on, at the first span.
+    #[inline(always)]
+    pub(crate) unsafe fn new(job: &Job<'_>, c: usize) -> Self {
+        let (scales, sums) = act::rows_offsets(act::padded(job.k));
+        Self {
+            q: job.acts.as_ptr().add(c * job.act_bytes + act::HEADER),
+            stride: job.act_bytes,
+            scales: scales - act::HEADER,
+            sums: sums - act::HEADER,
+        }
+    }
 }
 
 /// All outputs of a job, in the largest tiles that the row of the table likes.
@@ -195,14 +216,7 @@ unsafe fn tile<S: Simd, U: Unpack, const R: usize, const C: usize>(
     c: usize,
     ahead: Ahead,
 ) {
-    let kp = act::padded(job.k);
-    let (scales, sums) = act::rows_offsets(kp);
-    let columns = job.acts.as_ptr().add(c * job.act_bytes);
-    let mut x = Columns { q: columns, stride: job.act_bytes, scales, sums };
-    x.q = x.q.add(act::HEADER);
-    x.scales -= act::HEADER;
-    x.sums -= act::HEADER;
-
+    let mut x = Columns::new(job, c);
     let w = job.w.as_ptr().add(r * job.row_bytes);
     let mut p: [*const u8; R] = [w; R];
     for (i, p) in p.iter_mut().enumerate() {
@@ -273,20 +287,33 @@ unsafe fn vector<S: Simd, U: Unpack, const R: usize, const C: usize>(
     v: usize,
     acc: &mut [[S::F; C]; R],
 ) {
-    let at = 4 * S::LANES * v;
     let mut q = [S::load_q(x.q); R];
     let mut d = [S::zero(); R];
     for i in 0..R {
         q[i] = U::vector::<S>(p[i], v);
         d[i] = S::spread(head[i].d.as_ptr(), v, U::GROUP);
     }
+    dots::<S, R, C>(&q, &d, x, v, U::MAX, U::OFFSET, acc);
+}
+
+/// Adds codes `q` times vector `v` of the columns' span, scaled by `d` and by the columns' scales.
+#[inline(always)]
+pub(crate) unsafe fn dots<S: Simd, const R: usize, const C: usize>(
+    q: &[S::Q; R],
+    d: &[S::F; R],
+    x: &Columns,
+    v: usize,
+    max: u8,
+    offset: u8,
+    acc: &mut [[S::F; C]; R],
+) {
     for j in 0..C {
-        let column = x.q.add(j * x.stride + at);
+        let column = x.q.add(j * x.stride + 4 * S::LANES * v);
         let values = S::load_q(column);
         let scale = S::load(column.add(x.scales).cast());
-        let bias = S::bias(values, U::OFFSET);
+        let bias = S::bias(values, offset);
         for i in 0..R {
-            let n = S::dot(q[i], values, bias, U::MAX, U::OFFSET);
+            let n = S::dot(q[i], values, bias, max, offset);
             acc[i][j] = S::fma(S::mul(n, scale), d[i], acc[i][j]);
         }
     }

@@ -91,6 +91,7 @@ impl Simd for Avx2 {
     const PANEL: usize = 1;
     const TILE: (usize, usize, usize) = (2, 1, 4);
     const PANEL_COLS: usize = 4;
+    const NARROW: bool = true;
     type F = __m256;
     type Q = __m256i;
     type I = __m256i;
@@ -234,10 +235,10 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
-    unsafe fn transpose(src: *const u8, dst: *mut u8, stride: usize) {
+    unsafe fn transpose(src: *const u8, from: usize, dst: *mut u8, to: usize) {
         let mut r = [_mm256_setzero_si256(); 8];
         for (i, r) in r.iter_mut().enumerate() {
-            *r = _mm256_loadu_si256(src.add(32 * i).cast());
+            *r = _mm256_loadu_si256(src.add(from * i).cast());
         }
         let mut t = r;
         for i in 0..4 {
@@ -253,8 +254,8 @@ impl Simd for Avx2 {
         for j in 0..4 {
             let lo = _mm256_permute2x128_si256::<0x20>(r[j], r[4 + j]);
             let hi = _mm256_permute2x128_si256::<0x31>(r[j], r[4 + j]);
-            _mm256_storeu_si256(dst.add(j * stride).cast(), lo);
-            _mm256_storeu_si256(dst.add((4 + j) * stride).cast(), hi);
+            _mm256_storeu_si256(dst.add(j * to).cast(), lo);
+            _mm256_storeu_si256(dst.add((4 + j) * to).cast(), hi);
         }
     }
     #[inline(always)]
@@ -265,15 +266,15 @@ impl Simd for Avx2 {
         quads: usize,
         nsum: &[*const u8; C],
         max: u8,
-        offset: u8,
+        shift: Option<u32>,
     ) -> [[__m256; C]; V] {
         let signed = !fits(max);
         // signed magnitudes reach 128: one pair sum fills the 16 bits
         let run = if signed { 1 } else { batch(max).min(quads) };
         let mut acc = [[_mm256_setzero_si256(); C]; V];
-        if offset > 0 && !signed {
+        if let (Some(shift), false) = (shift, signed) {
+            let shift = _mm_cvtsi32_si128(shift as i32);
             for c in 0..C {
-                let shift = _mm_cvtsi32_si128(offset.trailing_zeros() as i32);
                 let start = _mm256_sll_epi32(Self::splat_q(nsum[c]), shift);
                 for acc in &mut acc {
                     acc[c] = start;
@@ -321,7 +322,7 @@ impl Simd for Avx2 {
         _mm256_and_si256(q, _mm256_set1_epi8(15))
     }
     #[inline(always)]
-    unsafe fn fifth_bits(p: *const u8, stride: usize, v: usize) -> __m256i {
+    unsafe fn bits(p: *const u8, stride: usize, v: usize, one: u8) -> __m256i {
         // byte j of the register gets byte j / 8 of the word, then keeps its own bit
         let word = _mm256_set1_epi32(p.add(v * stride).cast::<i32>().read_unaligned());
         let index = _mm256_setr_epi64x(
@@ -332,7 +333,7 @@ impl Simd for Avx2 {
         );
         let bit = _mm256_set1_epi64x(0x8040_2010_0804_0201_u64 as i64);
         let set = _mm256_and_si256(_mm256_shuffle_epi8(word, index), bit);
-        _mm256_and_si256(_mm256_cmpeq_epi8(set, bit), _mm256_set1_epi8(16))
+        _mm256_and_si256(_mm256_cmpeq_epi8(set, bit), _mm256_set1_epi8(one as i8))
     }
     #[inline(always)]
     unsafe fn bytes(p: *const u8, stride: usize, v: usize) -> __m256i {

@@ -69,6 +69,7 @@ impl Simd for Avx512 {
     const PANEL: usize = 2;
     const TILE: (usize, usize, usize) = (2, 2, 4);
     const PANEL_COLS: usize = 6;
+    const NARROW: bool = false;
     type F = __m512;
     type Q = __m512i;
     type I = __m512i;
@@ -209,14 +210,14 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
-    unsafe fn transpose(src: *const u8, dst: *mut u8, stride: usize) {
+    unsafe fn transpose(src: *const u8, from: usize, dst: *mut u8, to: usize) {
         let mut r = [_mm512_setzero_si512(); 16];
         for (i, r) in r.iter_mut().enumerate() {
-            *r = _mm512_loadu_si512(src.add(64 * i).cast());
+            *r = _mm512_loadu_si512(src.add(from * i).cast());
         }
         transpose16(&mut r);
         for (i, r) in r.iter().enumerate() {
-            _mm512_storeu_si512(dst.add(i * stride).cast(), *r);
+            _mm512_storeu_si512(dst.add(i * to).cast(), *r);
         }
     }
     #[inline(always)]
@@ -227,12 +228,12 @@ impl Simd for Avx512 {
         quads: usize,
         nsum: &[*const u8; C],
         _: u8,
-        offset: u8,
+        shift: Option<u32>,
     ) -> [[__m512; C]; V] {
         let mut acc = [[_mm512_setzero_si512(); C]; V];
-        if offset > 0 {
+        if let Some(shift) = shift {
+            let shift = _mm_cvtsi32_si128(shift as i32);
             for c in 0..C {
-                let shift = _mm_cvtsi32_si128(offset.trailing_zeros() as i32);
                 let start = _mm512_sll_epi32(Self::splat_q(nsum[c]), shift);
                 for acc in &mut acc {
                     acc[c] = start;
@@ -270,12 +271,12 @@ impl Simd for Avx512 {
         _mm512_and_si512(_mm512_srlv_epi32(both, count), _mm512_set1_epi8(15))
     }
     #[inline(always)]
-    unsafe fn fifth_bits(p: *const u8, stride: usize, v: usize) -> __m512i {
+    unsafe fn bits(p: *const u8, stride: usize, v: usize, one: u8) -> __m512i {
         let p = p.add(2 * v * stride);
         let lo = p.cast::<u32>().read_unaligned();
         let hi = p.add(stride).cast::<u32>().read_unaligned();
         let mask = u64::from(lo) | u64::from(hi) << 32;
-        _mm512_maskz_mov_epi8(mask, _mm512_set1_epi8(16))
+        _mm512_maskz_mov_epi8(mask, _mm512_set1_epi8(one as i8))
     }
     #[inline(always)]
     unsafe fn bytes(p: *const u8, stride: usize, v: usize) -> __m512i {

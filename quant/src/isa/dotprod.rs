@@ -54,6 +54,7 @@ unsafe fn quad<const V: usize, const C: usize, const LANE: usize>(
 
 impl Products for Sdot {
     const PANEL_COLS: usize = 6;
+    const NARROW: bool = false;
 
     #[inline(always)]
     unsafe fn dot(w: int8x16_t, x: int8x16_t) -> int32x4_t {

@@ -35,6 +35,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::Error;
+use crate::types::books::{Book4, Book8};
 
 /// An instruction set row of the kernel table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -164,8 +165,10 @@ fn has_dotprod() -> bool {
     false
 }
 
-/// Largest product of [`Simd::LANES`] and four: bytes of the widest weight vector.
-pub(crate) const MAX_Q: usize = 64;
+/// Largest [`Simd::LANES`].
+pub(crate) const MAX_LANES: usize = 16;
+/// Bytes of the widest weight vector.
+pub(crate) const MAX_Q: usize = 4 * MAX_LANES;
 
 /// The primitives of one instruction set row.
 ///
@@ -185,6 +188,8 @@ pub(crate) trait Simd: Copy + 'static {
     const TILE: (usize, usize, usize);
     /// Most columns of a panel micro-tile: 1, 2, 4 or 6.
     const PANEL_COLS: usize;
+    /// Whether [`Simd::panel`] adds products in 16 bits, so that the largest code decides how many.
+    const NARROW: bool;
     /// `L` floats.
     type F: Copy;
     /// `4 L` bytes.
@@ -279,13 +284,14 @@ pub(crate) trait Simd: Copy + 'static {
 
     // ---- panels -------------------------------------------------------------------------------
 
-    /// Transposes `L` rows of `L` dwords: row `r` is read at `src + 4 L r`, and its dword `i`
-    /// written at `dst + i * stride + 4 r`.
-    unsafe fn transpose(src: *const u8, dst: *mut u8, stride: usize);
+    /// Transposes `L` rows of `L` dwords: row `r` is read at `src + from * r`, and its dword `i`
+    /// written at `dst + i * to + 4 r`.
+    unsafe fn transpose(src: *const u8, from: usize, dst: *mut u8, to: usize);
     /// The integer part of a micro-tile: for `quads` steps of four k, `V` vectors of `L` rows
-    /// (at `w`, step after step `stride` bytes apart) times `C` columns (dwords at `x[c]`). Each
-    /// output starts at `-offset * sum`; `-sum` of the column's group, an i32, is at `nsum[c]`
-    /// (only read where `offset` is not 0).
+    /// (at `w`, step after step `stride` bytes apart) times `C` columns (dwords at `x[c]`). Codes
+    /// are at most `max`, of which `1 << shift` is to be taken off; where `shift` is none, nothing
+    /// is, and `max` is below 32. `-sum` of the column's group, an i32, is at `nsum[c]` (only read
+    /// where there is a shift).
     unsafe fn panel<const V: usize, const C: usize>(
         w: *const u8,
         stride: usize,
@@ -293,7 +299,7 @@ pub(crate) trait Simd: Copy + 'static {
         quads: usize,
         nsum: &[*const u8; C],
         max: u8,
-        offset: u8,
+        shift: Option<u32>,
     ) -> [[Self::F; C]; V];
 
     // ---- patterns: vector v of a span is values 4 L v .. 4 L (v + 1) ---------------------------
@@ -305,16 +311,30 @@ pub(crate) trait Simd: Copy + 'static {
         patterns::gather::<Self>(v, |i| patterns::nibble(p, stride, i))
     }
 
-    /// Bit `i % 32` of the 32-bit number at `p + (i / 32) * stride`, as 16 or 0.
+    /// Bit `i % 32` of the 32-bit number at `p + (i / 32) * stride`, as `one` or 0.
     #[inline(always)]
-    unsafe fn fifth_bits(p: *const u8, stride: usize, v: usize) -> Self::Q {
-        patterns::gather::<Self>(v, |i| patterns::fifth_bit(p, stride, i))
+    unsafe fn bits(p: *const u8, stride: usize, v: usize, one: u8) -> Self::Q {
+        patterns::gather::<Self>(v, |i| one * patterns::bit(p, stride, i))
     }
 
     /// Bytes of blocks of 32, block `b` at `p + b * stride`.
     #[inline(always)]
     unsafe fn bytes(p: *const u8, stride: usize, v: usize) -> Self::Q {
         patterns::gather::<Self>(v, |i| *p.add(i / 32 * stride + i % 32))
+    }
+
+    /// 4-bit codes of NVFP4: blocks of 64, of which each 8 bytes are 16 values, low nibbles first;
+    /// nibble bytes of block `b` at `p + b * stride`.
+    #[inline(always)]
+    unsafe fn nibbles_8(p: *const u8, stride: usize, v: usize) -> Self::Q {
+        patterns::gather::<Self>(v, |i| patterns::nibble_8(p, stride, i))
+    }
+
+    /// 2-bit codes in order: value `i` of a block of 64 is bits `2 (i % 4)` of byte `i / 4`; bytes of
+    /// block `b` at `p + b * stride`.
+    #[inline(always)]
+    unsafe fn quarters(p: *const u8, stride: usize, v: usize) -> Self::Q {
+        patterns::gather::<Self>(v, |i| patterns::quarter(p, stride, i))
     }
 
     /// 4-bit codes of Q4_K: chunks of 32 bytes, low nibbles then high nibbles.
@@ -340,6 +360,28 @@ pub(crate) trait Simd: Copy + 'static {
     unsafe fn one_bit(p: *const u8, v: usize) -> Self::Q {
         patterns::gather::<Self>(v, |i| patterns::one_bit(p, i))
     }
+
+    // ---- books: a whole span at once ----------------------------------------------------------
+
+    /// The levels of 32 entries of a book, a byte each, at `out` (256 bytes). Only as many low bits
+    /// of an index count as the book needs.
+    #[inline(always)]
+    unsafe fn book8<const N: usize>(book: &'static Book8<N>, index: &[u16; 32], out: *mut u8) {
+        for (r, &i) in index.iter().enumerate() {
+            let levels = book.wide[usize::from(i) % N].to_le_bytes();
+            out.add(8 * r).cast::<[u8; 8]>().write_unaligned(levels);
+        }
+    }
+
+    /// The levels of 64 entries of a book, a byte each, at `out` (256 bytes). Only as many low bits
+    /// of an index count as the book needs.
+    #[inline(always)]
+    unsafe fn book4<const N: usize>(book: &'static Book4<N>, index: &[u16; 64], out: *mut u8) {
+        for (r, &i) in index.iter().enumerate() {
+            let levels = book.wide[usize::from(i) % N].to_le_bytes();
+            out.add(4 * r).cast::<[u8; 4]>().write_unaligned(levels);
+        }
+    }
 }
 
 /// Stamps the entry points of one row: the generic drivers compiled with its features.
@@ -354,11 +396,37 @@ macro_rules! entries {
                 $crate::tile::rows::<$simd, U>(job)
             }
             $(#[target_feature(enable = $features)])?
-            unsafe fn panel<U: $crate::tile::Unpack>(
+            unsafe fn expand<T: $crate::span::Span>(
+                p: *const u8,
+                codes: *mut u8,
+                head: &mut $crate::tile::Head,
+            ) {
+                T::expand::<$simd>(p, codes, head)
+            }
+            $(#[target_feature(enable = $features)])?
+            unsafe fn expanded<const GROUP: usize>(
                 job: &$crate::tile::Job<'_>,
+                codes: &$crate::span::Codes,
+            ) {
+                $crate::span::rows::<$simd, GROUP>(job, codes)
+            }
+            $(#[target_feature(enable = $features)])?
+            unsafe fn panel(
+                job: &$crate::tile::Job<'_>,
+                codes: &$crate::span::Codes,
                 scratch: *mut u8,
             ) {
-                $crate::panel::panel::<$simd, U>(job, scratch)
+                $crate::panel::panel::<$simd>(job, codes, scratch)
+            }
+            $(#[target_feature(enable = $features)])?
+            unsafe fn multiply<const GROUP: usize, const MINS: bool, const MAX: u8>(
+                job: &$crate::tile::Job<'_>,
+                codes: &$crate::span::Codes,
+                s: usize,
+                values: usize,
+                slab: $crate::panel::Slab,
+            ) {
+                $crate::panel::multiply::<$simd, GROUP, MINS, MAX>(job, codes, s, values, slab)
             }
             $(#[target_feature(enable = $features)])?
             unsafe fn floats<W: $crate::float::Weight>(job: &$crate::tile::Job<'_>) {
@@ -370,6 +438,7 @@ macro_rules! entries {
             }
             const PANEL_ROWS: usize =
                 <$simd as $crate::isa::Simd>::LANES * <$simd as $crate::isa::Simd>::PANEL;
+            const NARROW: bool = <$simd as $crate::isa::Simd>::NARROW;
         }
     };
 }

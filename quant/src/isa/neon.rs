@@ -19,6 +19,8 @@ use super::Simd;
 pub(crate) trait Products: Copy + 'static {
     /// See [`Simd::PANEL_COLS`].
     const PANEL_COLS: usize;
+    /// See [`Simd::NARROW`].
+    const NARROW: bool;
     /// Per lane, the sum of four products.
     unsafe fn dot(w: int8x16_t, x: int8x16_t) -> int32x4_t;
     /// See [`Simd::panel`]; codes up to `max`, of which `offset` is to be taken off.
@@ -49,12 +51,11 @@ pub(crate) unsafe fn signed(u: uint8x16_t, offset: u8) -> int8x16_t {
     vreinterpretq_s8_u8(vsubq_u8(u, vdupq_n_u8(offset)))
 }
 
-/// How many products of codes up to `max` may be added in 16 bits: their magnitude is at most
-/// that of the most negative or the most positive code.
-const fn batch(max: u8, offset: u8) -> usize {
-    let (most_negative, most_positive) = (offset, max.saturating_sub(offset));
-    let largest = if most_positive > most_negative { most_positive } else { most_negative };
-    32767 / (127 * largest as usize)
+/// How many products of codes up to `max` may be added in 16 bits. Larger codes than 31 always have
+/// the offset taken off, half of the next power of two (see [`Simd::panel`]).
+const fn batch(max: u8) -> usize {
+    let magnitude = if max < 32 { max as usize } else { (max as usize).div_ceil(2) };
+    32767 / (127 * magnitude)
 }
 
 /// Sums of four neighbours: `lo` holds the products of lanes 0 and 1, `hi` those of 2 and 3.
@@ -65,6 +66,7 @@ unsafe fn fold(lo: int16x8_t, hi: int16x8_t) -> int32x4_t {
 
 impl Products for Widening {
     const PANEL_COLS: usize = 4;
+    const NARROW: bool = true;
 
     #[inline(always)]
     unsafe fn dot(w: int8x16_t, x: int8x16_t) -> int32x4_t {
@@ -82,7 +84,7 @@ impl Products for Widening {
         offset: u8,
     ) -> [[int32x4_t; C]; V] {
         // Each of the 16-bit lanes gets one product a quad.
-        let run = batch(max, offset).min(quads);
+        let run = batch(max).min(quads);
         let mut acc = [[vdupq_n_s32(0); C]; V];
         let mut j = 0;
         while j < quads {
@@ -132,6 +134,7 @@ impl<P: Products> Simd for Arm<P> {
     const PANEL: usize = 2;
     const TILE: (usize, usize, usize) = (2, 2, 4);
     const PANEL_COLS: usize = P::PANEL_COLS;
+    const NARROW: bool = P::NARROW;
     type F = float32x4_t;
     type Q = uint8x16_t;
     type I = ();
@@ -256,8 +259,8 @@ impl<P: Products> Simd for Arm<P> {
     }
 
     #[inline(always)]
-    unsafe fn transpose(src: *const u8, dst: *mut u8, stride: usize) {
-        let row = |r: usize| vreinterpretq_u32_u8(vld1q_u8(src.add(16 * r)));
+    unsafe fn transpose(src: *const u8, from: usize, dst: *mut u8, to: usize) {
+        let row = |r: usize| vreinterpretq_u32_u8(vld1q_u8(src.add(from * r)));
         let (a, b, c, d) = (row(0), row(1), row(2), row(3));
         let wide = |x: uint32x4_t| vreinterpretq_u64_u32(x);
         let (ab_lo, ab_hi) = (wide(vzip1q_u32(a, b)), wide(vzip2q_u32(a, b)));
@@ -269,7 +272,7 @@ impl<P: Products> Simd for Arm<P> {
             vzip2q_u64(ab_hi, cd_hi),
         ];
         for (i, column) in columns.into_iter().enumerate() {
-            vst1q_u8(dst.add(i * stride), vreinterpretq_u8_u64(column));
+            vst1q_u8(dst.add(i * to), vreinterpretq_u8_u64(column));
         }
     }
     #[inline(always)]
@@ -280,8 +283,9 @@ impl<P: Products> Simd for Arm<P> {
         quads: usize,
         _: &[*const u8; C],
         max: u8,
-        offset: u8,
+        shift: Option<u32>,
     ) -> [[float32x4_t; C]; V] {
+        let offset = shift.map_or(0, |shift| 1 << shift);
         let sums = P::panel::<V, C>(w, stride, x, quads, max, offset);
         let mut out = [[vdupq_n_f32(0.0); C]; V];
         for v in 0..V {
@@ -297,11 +301,11 @@ impl<P: Products> Simd for Arm<P> {
         nibble(vld1q_u8(p.add(v / 2 * stride)), v % 2 == 1)
     }
     #[inline(always)]
-    unsafe fn fifth_bits(p: *const u8, stride: usize, v: usize) -> uint8x16_t {
+    unsafe fn bits(p: *const u8, stride: usize, v: usize, one: u8) -> uint8x16_t {
         let p = p.add(v / 2 * stride + v % 2 * 2);
         let bits = vcombine_u8(vdup_n_u8(*p), vdup_n_u8(*p.add(1)));
         let own = vreinterpretq_u8_u64(vdupq_n_u64(0x8040_2010_0804_0201));
-        vandq_u8(vtstq_u8(bits, own), vdupq_n_u8(16))
+        vandq_u8(vtstq_u8(bits, own), vdupq_n_u8(one))
     }
     #[inline(always)]
     unsafe fn bytes(p: *const u8, stride: usize, v: usize) -> uint8x16_t {

@@ -32,10 +32,22 @@ pub(crate) unsafe fn nibble(p: *const u8, stride: usize, i: usize) -> u8 {
     pick(*p.add(i / 32 * stride + i % 16), i % 32 >= 16)
 }
 
-/// See [`Simd::fifth_bits`].
+/// See [`Simd::bits`].
 #[inline(always)]
-pub(crate) unsafe fn fifth_bit(p: *const u8, stride: usize, i: usize) -> u8 {
-    (*p.add(i / 32 * stride + i % 32 / 8) >> (i % 8) & 1) << 4
+pub(crate) unsafe fn bit(p: *const u8, stride: usize, i: usize) -> u8 {
+    *p.add(i / 32 * stride + i % 32 / 8) >> (i % 8) & 1
+}
+
+/// See [`Simd::nibbles_8`].
+#[inline(always)]
+pub(crate) unsafe fn nibble_8(p: *const u8, stride: usize, i: usize) -> u8 {
+    pick(*p.add(i / 64 * stride + i % 64 / 16 * 8 + i % 8), i % 16 >= 8)
+}
+
+/// See [`Simd::quarters`].
+#[inline(always)]
+pub(crate) unsafe fn quarter(p: *const u8, stride: usize, i: usize) -> u8 {
+    *p.add(i / 64 * stride + i % 64 / 4) >> (i % 4 * 2) & 3
 }
 
 /// See [`Simd::nibbles_32`].

@@ -19,6 +19,7 @@ impl Simd for Scalar {
     const PANEL: usize = 1;
     const TILE: (usize, usize, usize) = (1, 1, 1);
     const PANEL_COLS: usize = 1;
+    const NARROW: bool = false;
     type F = [f32; 4];
     type Q = [u8; 16];
     type I = ();
@@ -125,11 +126,11 @@ impl Simd for Scalar {
     }
 
     #[inline(always)]
-    unsafe fn transpose(src: *const u8, dst: *mut u8, stride: usize) {
+    unsafe fn transpose(src: *const u8, from: usize, dst: *mut u8, to: usize) {
         for r in 0..4 {
             for i in 0..4 {
-                let dword = src.add(16 * r + 4 * i).cast::<[u8; 4]>().read_unaligned();
-                dst.add(i * stride + 4 * r).cast::<[u8; 4]>().write_unaligned(dword);
+                let dword = src.add(from * r + 4 * i).cast::<[u8; 4]>().read_unaligned();
+                dst.add(i * to + 4 * r).cast::<[u8; 4]>().write_unaligned(dword);
             }
         }
     }
@@ -141,8 +142,9 @@ impl Simd for Scalar {
         quads: usize,
         _: &[*const u8; C],
         _: u8,
-        offset: u8,
+        shift: Option<u32>,
     ) -> [[[f32; 4]; C]; V] {
+        let offset = shift.map_or(0, |shift| 1 << shift);
         let mut acc = [[[0i32; 4]; C]; V];
         for j in 0..quads {
             for (v, acc) in acc.iter_mut().enumerate() {
@@ -150,7 +152,7 @@ impl Simd for Scalar {
                 for (c, acc) in acc.iter_mut().enumerate() {
                     let x = Self::splat_q(x[c].add(4 * j));
                     for (i, acc) in acc.iter_mut().enumerate() {
-                        *acc += dot4(&u[4 * i..4 * i + 4], &x[4 * i..4 * i + 4], i32::from(offset));
+                        *acc += dot4(&u[4 * i..4 * i + 4], &x[4 * i..4 * i + 4], offset);
                     }
                 }
             }

@@ -1,6 +1,7 @@
 //! Blocks of 256 with scales of scales: Q2_K, Q3_K, Q4_K, Q5_K, Q6_K.
 #![allow(unsafe_op_in_unsafe_fn, reason = "the contract of `Unpack` covers every body")]
 
+use super::{less_32, read_half, short_word, word};
 use crate::block::{BlockQ2K, BlockQ3K, BlockQ4K, BlockQ5K, BlockQ6K, half};
 use crate::isa::Simd;
 use crate::tile::{Head, Unpack};
@@ -52,10 +53,7 @@ fn six_bits_3(low: u64, top: u32) -> (u64, u64) {
     let upper = |j: u32| u64::from((top >> (2 * j) & 0x0303_0303) << 4);
     let a = low & 0x0f0f_0f0f_0f0f_0f0f | upper(0) | upper(1) << 32;
     let b = low >> 4 & 0x0f0f_0f0f_0f0f_0f0f | upper(2) | upper(3) << 32;
-    // bytes 0..64 minus 32, borrows kept inside the bytes: set the top bits, take off, flip them
-    let less =
-        |x: u64| ((x | 0x8080_8080_8080_8080) - 0x2020_2020_2020_2020) ^ 0x8080_8080_8080_8080;
-    (less(a), less(b))
+    (less_32(a), less_32(b))
 }
 
 /// [`six_bits_3`] of the field as it is stored.
@@ -115,21 +113,6 @@ pub(crate) fn decode_q6_k(b: &BlockQ6K, y: &mut [f32]) {
         let code = (low | two_bits(&b.h, i) << 4) as i8 - 32;
         *y = d * f32::from(b.s[i / 16] as i8) * f32::from(code);
     }
-}
-
-#[inline(always)]
-unsafe fn word(p: *const u8) -> u64 {
-    u64::from_le_bytes(p.cast::<[u8; 8]>().read_unaligned())
-}
-
-#[inline(always)]
-unsafe fn short_word(p: *const u8) -> u32 {
-    u32::from_le_bytes(p.cast::<[u8; 4]>().read_unaligned())
-}
-
-#[inline(always)]
-unsafe fn read_half<S: Simd>(p: *const u8) -> f32 {
-    S::half(u16::from_le_bytes(p.cast::<[u8; 2]>().read_unaligned()))
 }
 
 /// Scales and mins of Q4_K and Q5_K, whose blocks begin alike.

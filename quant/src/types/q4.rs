@@ -103,7 +103,7 @@ impl Unpack for Q5_0 {
     #[inline(always)]
     unsafe fn vector<S: Simd>(p: *const u8, v: usize) -> S::Q {
         let low = S::nibbles(p.add(6), Self::BYTES, v);
-        S::or(low, S::fifth_bits(p.add(2), Self::BYTES, v))
+        S::or(low, S::bits(p.add(2), Self::BYTES, v, 16))
     }
 }
 
@@ -125,6 +125,6 @@ impl Unpack for Q5_1 {
     #[inline(always)]
     unsafe fn vector<S: Simd>(p: *const u8, v: usize) -> S::Q {
         let low = S::nibbles(p.add(8), Self::BYTES, v);
-        S::or(low, S::fifth_bits(p.add(4), Self::BYTES, v))
+        S::or(low, S::bits(p.add(4), Self::BYTES, v, 16))
     }
 }
