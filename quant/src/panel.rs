@@ -116,7 +116,7 @@ unsafe fn fill<S: Simd>(
 ///
 /// # Safety
 /// As [`panel`], which filled the slab; the codes have groups of `GROUP` values, offsets `m` as
-/// `MINS` says, and are at most `MAX`.
+/// `MINS` says, and are at most `MAX`: on rows that are [`Simd::NARROW`] the largest for the offset.
 #[inline(always)]
 pub(crate) unsafe fn multiply<S: Simd, const GROUP: usize, const MINS: bool, const MAX: u8>(
     job: &Job<'_>,
@@ -128,7 +128,12 @@ pub(crate) unsafe fn multiply<S: Simd, const GROUP: usize, const MINS: bool, con
     let part = Part {
         s,
         groups: values.div_ceil(GROUP),
-        shift: if MINS { None } else { Some(codes.offset.trailing_zeros()) },
+        // known when compiling where the largest code is
+        shift: match (MINS, S::NARROW) {
+            (true, _) => None,
+            (false, true) => Some(MAX.count_ones() - 1),
+            (false, false) => Some(codes.offset.trailing_zeros()),
+        },
         slab,
     };
     if S::PANEL == 2 {

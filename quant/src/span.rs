@@ -32,7 +32,8 @@ pub(crate) trait Span: 'static {
     const MINS: bool;
     /// What is taken off each code: 0 or a power of two.
     const OFFSET: u8;
-    /// Largest code: below twice the offset, or below 32 where there is none.
+    /// Largest code: below 32 where there is no offset, else below twice the offset, so that what is
+    /// left is at most as large as the offset.
     const MAX: u8;
 
     /// Writes the codes of the span at `p`, in order, and its scales and offsets.
@@ -85,8 +86,7 @@ impl Codes {
     pub(crate) const fn new<R: Entries, T: Span>() -> Self {
         assert!(T::MINS == (T::OFFSET == 0));
         assert!(T::MINS || T::OFFSET.is_power_of_two());
-        let twice = 2 * (T::OFFSET as usize);
-        assert!(if T::MINS { T::MAX < 32 } else { (T::MAX as usize) < twice || T::MAX < 32 });
+        assert!(if T::MINS { T::MAX < 32 } else { T::MAX / 2 < T::OFFSET });
         assert!(SPAN / T::BLOCK * T::BYTES <= MAX_SPAN_BYTES);
         Self {
             block: T::BLOCK,
@@ -96,7 +96,7 @@ impl Codes {
             mins: T::MINS,
             offset: T::OFFSET,
             expand: R::expand::<T>,
-            multiply: multiply::<R>(T::GROUP, T::MINS, T::MAX),
+            multiply: multiply::<R>(T::GROUP, T::OFFSET, T::MAX),
         }
     }
 
@@ -119,28 +119,31 @@ impl Codes {
 }
 
 /// The multiplication of a slab whose codes have this shape. Only where it decides how products may
-/// be added is the largest code a part of the shape, and then rounded up to whole bits.
+/// be added is the largest code a part of the shape, and then as the largest for the offset.
 const fn multiply<R: Entries>(
     group: usize,
-    mins: bool,
+    offset: u8,
     max: u8,
 ) -> unsafe fn(&Job<'_>, &Codes, usize, usize, Slab) {
-    let max = if R::NARROW { max } else { 255 };
-    match (group, mins, max) {
-        (32, true, 0..16) => R::multiply::<32, true, 15>,
-        (32, true, _) => R::multiply::<32, true, 31>,
-        (_, true, 0..16) => R::multiply::<16, true, 15>,
-        (_, true, _) => R::multiply::<16, true, 31>,
-        (32, false, 0..16) => R::multiply::<32, false, 15>,
-        (32, false, 16..32) => R::multiply::<32, false, 31>,
-        (32, false, 32..64) => R::multiply::<32, false, 63>,
-        (32, false, 64..128) => R::multiply::<32, false, 127>,
-        (32, false, _) => R::multiply::<32, false, 255>,
-        (_, false, 0..16) => R::multiply::<16, false, 15>,
-        (_, false, 16..32) => R::multiply::<16, false, 31>,
-        (_, false, 32..64) => R::multiply::<16, false, 63>,
-        (_, false, 64..128) => R::multiply::<16, false, 127>,
-        (_, false, _) => R::multiply::<16, false, 255>,
+    match (group, offset, R::NARROW) {
+        (32, 0, true) if max < 16 => R::multiply::<32, true, 15>,
+        (32, 0, _) => R::multiply::<32, true, 31>,
+        (_, 0, true) if max < 16 => R::multiply::<16, true, 15>,
+        (_, 0, _) => R::multiply::<16, true, 31>,
+        (32, _, false) => R::multiply::<32, false, 255>,
+        (_, _, false) => R::multiply::<16, false, 255>,
+        (32, 8, true) => R::multiply::<32, false, 15>,
+        (32, 16, true) => R::multiply::<32, false, 31>,
+        (32, 32, true) => R::multiply::<32, false, 63>,
+        (32, 64, true) => R::multiply::<32, false, 127>,
+        (32, 128, true) => R::multiply::<32, false, 255>,
+        (_, 4, true) => R::multiply::<16, false, 7>,
+        (_, 8, true) => R::multiply::<16, false, 15>,
+        (_, 16, true) => R::multiply::<16, false, 31>,
+        (_, 32, true) => R::multiply::<16, false, 63>,
+        (_, 64, true) => R::multiply::<16, false, 127>,
+        (16, 128, true) => R::multiply::<16, false, 255>,
+        _ => panic!("no multiplication for codes of this offset"),
     }
 }
 

@@ -26,7 +26,7 @@ pub(crate) fn decode_q2_0(b: &BlockQ2_0, y: &mut [f32]) {
 /// Digit `n` of a byte that is a fraction of 256 in base three.
 fn digit(byte: u8, n: usize) -> u8 {
     let rest = byte.wrapping_mul([1, 3, 9, 27, 81][n]);
-    (u16::from(rest) * 3 >> 8) as u8
+    ((u16::from(rest) * 3) >> 8) as u8
 }
 
 /// `y = (digit - 1) * d`.
@@ -51,8 +51,12 @@ pub(crate) fn decode_tq2_0(b: &BlockTq2_0, y: &mut [f32]) {
     }
 }
 
-/// Unpacker of Q1_0: codes are 16 for a positive value and 0 for a negative one, minus 8, with an
-/// eighth of the scale.
+/// Codes of a bit: -1 and 1, plus 8.
+static SIGN_CODES: [u8; 16] = [7, 9, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8];
+/// Codes of two bits: -1, 0, 1, 2, plus 8.
+static TWO_BIT_CODES: [u8; 16] = [7, 8, 9, 10, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8];
+
+/// Unpacker of Q1_0.
 pub(crate) struct Q1_0;
 
 impl Unpack for Q1_0 {
@@ -61,12 +65,12 @@ impl Unpack for Q1_0 {
     const GROUP: usize = 32;
     const MINS: bool = false;
     const OFFSET: u8 = 8;
-    const MAX: u8 = 16;
+    const MAX: u8 = 9;
 
     #[inline(always)]
     unsafe fn head<S: Simd>(p: *const u8, head: &mut Head) {
         for b in 0..2 {
-            let d = read_half::<S>(p.add(b * Self::BYTES)) * 0.125;
+            let d = read_half::<S>(p.add(b * Self::BYTES));
             head.d[4 * b..4 * b + 4].fill(d);
         }
     }
@@ -74,7 +78,7 @@ impl Unpack for Q1_0 {
     unsafe fn vector<S: Simd>(p: *const u8, v: usize) -> S::Q {
         let per_block = Self::BLOCK / (4 * S::LANES);
         let p = p.add(v / per_block * Self::BYTES + 2);
-        S::bits(p, 4, v % per_block, 16)
+        S::lookup(&SIGN_CODES, S::bits(p, 4, v % per_block, 1))
     }
 }
 
@@ -86,8 +90,8 @@ impl Unpack for Q2_0 {
     const BYTES: usize = 18;
     const GROUP: usize = 32;
     const MINS: bool = false;
-    const OFFSET: u8 = 1;
-    const MAX: u8 = 3;
+    const OFFSET: u8 = 8;
+    const MAX: u8 = 10;
 
     #[inline(always)]
     unsafe fn head<S: Simd>(p: *const u8, head: &mut Head) {
@@ -98,7 +102,7 @@ impl Unpack for Q2_0 {
     }
     #[inline(always)]
     unsafe fn vector<S: Simd>(p: *const u8, v: usize) -> S::Q {
-        S::quarters(p.add(2), Self::BYTES, v)
+        S::lookup(&TWO_BIT_CODES, S::quarters(p.add(2), Self::BYTES, v))
     }
 }
 
@@ -110,8 +114,8 @@ impl Unpack for Tq2_0 {
     const BYTES: usize = 66;
     const GROUP: usize = 32;
     const MINS: bool = false;
-    const OFFSET: u8 = 1;
-    const MAX: u8 = 3;
+    const OFFSET: u8 = 8;
+    const MAX: u8 = 10;
 
     #[inline(always)]
     unsafe fn head<S: Simd>(p: *const u8, head: &mut Head) {
@@ -119,17 +123,17 @@ impl Unpack for Tq2_0 {
     }
     #[inline(always)]
     unsafe fn vector<S: Simd>(p: *const u8, v: usize) -> S::Q {
-        S::two_bits(p, v)
+        S::lookup(&TWO_BIT_CODES, S::two_bits(p, v))
     }
 }
 
-/// Writes N digits of each of the W bytes at `p`, first the first digit of all of them.
+/// Writes N digits of each of the W bytes at `p`, plus 7, first the first digit of all of them.
 #[inline(always)]
 unsafe fn digits<const W: usize, const N: usize>(p: *const u8, codes: *mut u8) {
     let mut rest = p.cast::<[u8; W]>().read_unaligned();
     for n in 0..N {
         // three times a byte passes 256 from 86 on, and 512 from 171 on
-        let digits = rest.map(|r| u8::from(r > 85) + u8::from(r > 170));
+        let digits = rest.map(|r| 7 + u8::from(r > 85) + u8::from(r > 170));
         codes.add(n * W).cast::<[u8; W]>().write_unaligned(digits);
         rest = rest.map(|r| r.wrapping_mul(3));
     }
@@ -144,8 +148,8 @@ impl crate::span::Span for Tq1_0 {
     const BYTES: usize = 54;
     const GROUP: usize = 32;
     const MINS: bool = false;
-    const OFFSET: u8 = 1;
-    const MAX: u8 = 2;
+    const OFFSET: u8 = 8;
+    const MAX: u8 = 9;
 
     #[inline(always)]
     unsafe fn expand<S: Simd>(p: *const u8, codes: *mut u8, head: &mut Head) {
