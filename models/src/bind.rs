@@ -74,6 +74,15 @@ impl Matrix {
     }
 }
 
+impl Matrix {
+    /// Matrix `i` of several as one of its own; without a bias.
+    pub(crate) fn one(&self, i: usize) -> Matrix {
+        let bytes = self.data.len() / self.n_expert;
+        let data = self.data.part(i * bytes..(i + 1) * bytes);
+        Matrix { n_expert: 1, data, bias: None, scale: None, ..self.clone() }
+    }
+}
+
 /// Finds tensors and remembers which were asked for.
 pub(crate) struct Binder {
     gguf: Arc<Gguf>,
@@ -104,6 +113,11 @@ impl Binder {
     /// Whether the file has a tensor of this name.
     pub(crate) fn has(&self, name: &str) -> bool {
         self.gguf.tensor(name).is_some()
+    }
+
+    /// Axes that the file gives the tensor `name`; 0 = it has none.
+    pub(crate) fn rank(&self, name: &str) -> usize {
+        self.gguf.tensor(name).map_or(0, |t| t.dims.len())
     }
 
     fn find(&self, name: &str, dims: &[u64]) -> Result<Option<&TensorInfo>, Error> {
@@ -137,6 +151,35 @@ impl Binder {
     /// As [`Binder::opt_vector`], or when it is missing.
     pub(crate) fn vector(&self, name: &str, n: usize) -> Result<Arc<[f32]>, Error> {
         self.opt_vector(name, n)?.ok_or_else(|| Self::missing(name, &[n as u64]))
+    }
+
+    /// `n` values whatever axes the file gives them.
+    ///
+    /// # Errors
+    /// When the tensor is missing, has another number of values or an integer type.
+    pub(crate) fn values(&self, name: &str, n: usize) -> Result<Arc<[f32]>, Error> {
+        let dims = match self.gguf.tensor(name) {
+            Some(t) if t.n_elements() == n as u64 => t.dims.clone(),
+            _ => vec![n as u64],
+        };
+        self.floats(name, &dims)?.ok_or_else(|| Self::missing(name, &dims))
+    }
+
+    /// The vector `NAME.weight` of `n` floats, or `NAME` where the file has it without the ending.
+    ///
+    /// # Errors
+    /// As [`Binder::vector`].
+    pub(crate) fn weight(&self, name: &str, n: usize) -> Result<Arc<[f32]>, Error> {
+        if self.has(name) {
+            self.vector(name, n)
+        } else {
+            self.vector(&format!("{name}.weight"), n)
+        }
+    }
+
+    /// Counts a tensor as used that the architecture has without needing it.
+    pub(crate) fn ignore(&self, name: &str) {
+        self.claimed.borrow_mut().insert(name.into());
     }
 
     /// Floats of any shape, decoded in file order; `None` when the file has none.

@@ -58,6 +58,13 @@ impl Model {
         self.hp.gguf()
     }
 
+    /// Context when nobody asks for one: what the model was trained with, what its attention can
+    /// see, and [`DEFAULT_N_CTX`] bound it.
+    fn default_n_ctx(&self) -> usize {
+        let most = self.spec.longest_context().unwrap_or(usize::MAX);
+        self.hp.n_ctx_train.min(DEFAULT_N_CTX).min(most)
+    }
+
     /// Bytes of all tensors.
     pub fn weight_bytes(&self) -> u64 {
         self.gguf().tensors().iter().map(|t| t.n_bytes).sum()
@@ -165,8 +172,7 @@ impl Context {
     /// weights, cache and scratch exceed what the machine or the cgroup has.
     pub fn new(model: Arc<Model>, options: &ContextOptions) -> Result<Context, Error> {
         let n_threads = options.n_threads.unwrap_or_else(default_threads).max(1);
-        let trained = model.hp.n_ctx_train;
-        let mut n_ctx = options.n_ctx.unwrap_or(trained.min(DEFAULT_N_CTX)).max(1);
+        let mut n_ctx = options.n_ctx.unwrap_or(model.default_n_ctx()).max(1);
         let first = n_ctx;
         let given = options.memory.map(|bytes| MemoryLimit { bytes, source: "the options" });
         let limit = given.or_else(memory_limit);
@@ -212,7 +218,7 @@ impl Context {
     /// Tensors that do not fit the architecture, or types without kernels.
     pub fn estimate(model: &Model, options: &ContextOptions) -> Result<Estimate, Error> {
         let n_threads = options.n_threads.unwrap_or_else(default_threads).max(1);
-        let n_ctx = options.n_ctx.unwrap_or(model.hp.n_ctx_train.min(DEFAULT_N_CTX)).max(1);
+        let n_ctx = options.n_ctx.unwrap_or(model.default_n_ctx()).max(1);
         let n_ubatch = options.n_ubatch.clamp(1, n_ctx);
         let plan = Plan::new(&model.hp, &model.spec, options.isa, n_ctx, n_ubatch)?;
         let state = StateOptions {

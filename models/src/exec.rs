@@ -100,9 +100,10 @@ fn run(w: &Worker<'_>, cx: &Cx<'_>, b: &BranchPlan, il: usize, dest: Dest<'_>) -
     let src = &Source { norm: b.norm.as_ref(), layer: Some(il), ..rows };
     match &b.op {
         Op::Attention(op) => op.run(w, cx, src, dest),
+        Op::Mla(op) => op.run(w, cx, src, dest),
         Op::Ffn(op) => op.run(w, cx, src, dest),
         Op::Moe(op) => op.run(w, cx, src, dest),
-        Op::ShortConv(op) => op.run(w, cx, src, dest),
+        Op::Recurrent(op) => op.run(w, cx, src, dest),
         Op::Linear(op) => op.run(w, cx, src, dest),
         Op::LowRank(op) => op.run(w, cx, src, dest),
         Op::PerLayer(op) => op.run(w, cx, src, dest),

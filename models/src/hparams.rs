@@ -184,6 +184,36 @@ impl Hparams {
         opt_dim(self.gguf.metadata(), &self.arch, word)
     }
 
+    /// A count under the architecture's name that must be there and above 0.
+    ///
+    /// # Errors
+    /// As [`Hparams::usize`], a missing key, or 0.
+    pub fn size(&self, word: &str) -> Result<usize, Error> {
+        dim(self.gguf.metadata(), &self.arch, word, MAX_DIM)
+    }
+
+    /// Length of a convolution over time.
+    ///
+    /// # Errors
+    /// As [`Hparams::size`], or a number outside 2 to 64.
+    pub fn taps(&self, word: &str) -> Result<usize, Error> {
+        match self.size(word)? {
+            n @ 2..=64 => Ok(n),
+            n => Err(bad(self.key(word), n, "the convolution's length, 2 to 64")),
+        }
+    }
+
+    /// [`Hparams::size`] that must divide `whole`, which is `of`.
+    ///
+    /// # Errors
+    /// As [`Hparams::size`], or a number that does not divide.
+    pub fn divisor(&self, word: &str, whole: usize, of: &str) -> Result<usize, Error> {
+        match self.size(word)? {
+            n if whole.is_multiple_of(n) => Ok(n),
+            n => Err(bad(self.key(word), n, format!("a divisor of {of}, which is {whole}"))),
+        }
+    }
+
     /// A flag under the architecture's name.
     ///
     /// # Errors

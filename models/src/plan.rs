@@ -8,13 +8,14 @@ use crate::error::Error;
 use crate::hparams::Hparams;
 use crate::ops::altup::{AltUp, AltUpEnds};
 use crate::ops::attention::Attention;
-use crate::ops::conv::ShortConv;
 use crate::ops::ffn::{self, Ffn};
 use crate::ops::linear::Linear;
 use crate::ops::low_rank::{LowRank, Square};
+use crate::ops::mla::Mla;
 use crate::ops::moe::Moe;
 use crate::ops::norm::Norm;
 use crate::ops::per_layer::{PerLayer, PerLayerInput};
+use crate::ops::recurrent::{self, Mixer};
 use crate::ops::rope::RopeTable;
 use crate::ops::{OUT_ROWS, Widths};
 use crate::spec::{self, Body, Branch, Head, ModelSpec, Read, Rope, Stage, Streams};
@@ -89,9 +90,10 @@ impl After {
 /// The body of a branch, lowered.
 pub(crate) enum Op {
     Attention(Box<Attention>),
+    Mla(Box<Mla>),
     Ffn(Box<Ffn>),
     Moe(Box<Moe>),
-    ShortConv(ShortConv),
+    Recurrent(Box<dyn Mixer>),
     Linear(Square),
     LowRank(LowRank),
     PerLayer(PerLayer),
@@ -102,9 +104,10 @@ impl Op {
     fn linears(&self) -> Vec<&Linear> {
         match self {
             Op::Attention(op) => op.linears(),
+            Op::Mla(op) => op.linears(),
             Op::Ffn(op) => op.linears(),
             Op::Moe(op) => op.linears(),
-            Op::ShortConv(op) => op.linears(),
+            Op::Recurrent(op) => op.linears(),
             Op::Linear(op) => op.linears(),
             Op::LowRank(op) => op.linears(),
             Op::PerLayer(op) => op.linears(),
@@ -116,7 +119,7 @@ impl Op {
 pub(crate) struct Lower<'a> {
     pub(crate) binder: &'a Binder,
     isa: Isa,
-    n_ctx: usize,
+    pub(crate) n_ctx: usize,
     n_ubatch: usize,
     pub(crate) n_embd: usize,
     pub(crate) widths: Widths,
@@ -130,6 +133,26 @@ impl Lower<'_> {
     /// Chooses kernels for a matrix.
     pub(crate) fn linear(&mut self, m: Matrix) -> Result<Linear, Error> {
         Linear::new(m, self.isa, self.n_ubatch, &mut self.widths)
+    }
+
+    /// Chooses kernels for a matrix that single workers multiply with all rows.
+    pub(crate) fn linear_alone(&mut self, m: Matrix) -> Result<Linear, Error> {
+        let linear = self.linear(m)?;
+        linear.reserve_alone(&mut self.widths);
+        Ok(linear)
+    }
+
+    /// Index of a fixed state of `floats` per sequence.
+    pub(crate) fn fixed(&mut self, floats: usize) -> usize {
+        self.layout.fixed.push(floats);
+        self.layout.fixed.len() - 1
+    }
+
+    /// Makes room for inner rows of these widths in the first of the mixing buffers.
+    pub(crate) fn mix(&mut self, widths: &[usize]) {
+        for (have, &n) in self.widths.mix.iter_mut().zip(widths) {
+            *have = n.max(*have);
+        }
     }
 
     /// Refuses a type whose rows cannot be decoded while tokens run.
@@ -172,9 +195,10 @@ impl Lower<'_> {
         self.widths.keep |= branch.read == Read::LayerInput;
         let op = match &branch.body {
             Body::Attn(a) => Op::Attention(Box::new(Attention::bind(self, prefix, a)?)),
+            Body::Mla(m) => Op::Mla(Box::new(Mla::bind(self, prefix, m)?)),
             Body::Ffn(f) => Op::Ffn(Box::new(Ffn::bind(self, prefix, f, &ffn::DENSE)?)),
             Body::Moe(m) => Op::Moe(Box::new(Moe::bind(self, prefix, m)?)),
-            Body::ShortConv(c) => Op::ShortConv(ShortConv::bind(self, prefix, c)?),
+            Body::Recurrent(r) => Op::Recurrent(recurrent::bind(self, prefix, r)?),
             Body::Linear(name) => Op::Linear(Square::bind(self, prefix, name)?),
             Body::LowRank(l) => Op::LowRank(LowRank::bind(self, prefix, l)?),
             Body::PerLayer(e) => Op::PerLayer(PerLayer::bind(self, prefix, e)?),

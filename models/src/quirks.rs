@@ -43,6 +43,24 @@ pub fn gemma3_scale(hp: &Hparams) -> f32 {
     1.0 / (width as f32).sqrt()
 }
 
+/// Factors of a model that was trained with those of a narrow one.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Scales {
+    /// On embedding rows.
+    pub embedding: f32,
+    /// On what a body adds to the stream.
+    pub residual: f32,
+    /// On the logits.
+    pub logits: f32,
+}
+
+/// MiniCPM 3 files have no keys for their factors; the one published size was trained with these,
+/// which follow from its depth and width.
+pub fn minicpm3_scales(hp: &Hparams) -> Scales {
+    let residual = 1.4 / (hp.n_layer as f32).sqrt();
+    Scales { embedding: 12.0, residual, logits: 256.0 / hp.n_embd as f32 }
+}
+
 /// Tensors that old converters wrote and nothing reads: tables of rotary frequencies that follow
 /// from the base.
 pub fn is_ignorable_tensor(name: &str) -> bool {

@@ -1,5 +1,5 @@
-//! Every architecture against its golden tiny models: one batch, chunks, one by one, and two
-//! sequences interleaved.
+//! Every architecture against its golden tiny models: one batch, chunks, one by one, two
+//! sequences interleaved, tokens taken back and fed again, and a sequence forked half way.
 
 #[path = "../../tests/common/mod.rs"]
 mod common;
@@ -114,6 +114,54 @@ fn interleaved(case: &Case, size: usize) -> [Vec<f32>; 2] {
     out
 }
 
+/// Feeds `ids[from..]` of sequence `seq` in pieces of `size`, appending the logits to `out`.
+fn feed(context: &mut Context, ids: &[u32], from: usize, seq: usize, size: usize) -> Vec<f32> {
+    let mut out = Vec::new();
+    for (i, part) in ids[from..].chunks(size).enumerate() {
+        let row = |(j, &token)| Row { token, seq, pos: from + i * size + j, logits: true };
+        let rows: Vec<Row> = part.iter().enumerate().map(row).collect();
+        context.step(&rows, &Cancel::new(), &mut |_, l| out.extend_from_slice(l)).unwrap();
+    }
+    out
+}
+
+/// Logits of all rows after the last tokens were taken back and fed again, several times.
+fn rolled_back(case: &Case, n_vocab: usize) -> Vec<f32> {
+    let mut context = context(case, 1);
+    let n = case.ids.len();
+    let mut out = feed(&mut context, &case.ids, 0, 0, 5);
+    for (back, size) in [(1, 1), (2, 3), (n / 2, 1), (1, 5), (5, 2)] {
+        let reached = context.truncate(0, n - back);
+        assert_eq!(context.len(0), reached);
+        // What cannot be cut back is re-run, but not much more than was taken back.
+        assert!((n.saturating_sub(7 * back + 5)..=n - back).contains(&reached), "{}", case.name);
+        // Other tokens first: they must leave no trace either.
+        let row = Row { token: case.ids[0], seq: 0, pos: reached, logits: false };
+        context.step(&[row], &Cancel::new(), &mut |_, _| ()).unwrap();
+        let reached = context.truncate(0, reached);
+        out.truncate(reached * n_vocab);
+        out.extend(feed(&mut context, &case.ids, reached, 0, size));
+    }
+    out
+}
+
+/// Logits of a sequence that was forked half way, with another one going on beside it.
+fn forked(case: &Case) -> Vec<f32> {
+    let mut context = context(case, 2);
+    let (n, half) = (case.ids.len(), case.ids.len() / 2);
+    // The fork replaces what was there.
+    feed(&mut context, &case.ids[..3], 0, 1, 2);
+    let mut out = feed(&mut context, &case.ids[..half], 0, 0, 5);
+    context.fork(0, 1);
+    for pos in half..n {
+        let other = Row { token: case.ids[n - 1 - pos], seq: 0, pos, logits: false };
+        let row = Row { token: case.ids[pos], seq: 1, pos, logits: true };
+        let sink = &mut |_: usize, l: &[f32]| out.extend_from_slice(l);
+        context.step(&[other, row], &Cancel::new(), sink).unwrap();
+    }
+    out
+}
+
 /// Error relative to `b`, each row's mean taken off both.
 fn nmse(a: &[f32], b: &[f32], n_vocab: usize) -> f64 {
     assert_eq!(a.len(), b.len(), "numbers of logits");
@@ -154,6 +202,8 @@ fn check(folder: &Path) {
             ("by 1", nmse(&in_pieces(&case, 1), &case.logits, n_vocab)),
             ("interleaved", nmse(&first, &case.logits, n_vocab)),
             ("beside", nmse(&second, &alone, n_vocab)),
+            ("rolled back", nmse(&rolled_back(&case, n_vocab), &case.logits, n_vocab)),
+            ("forked", nmse(&forked(&case), &case.logits, n_vocab)),
         ];
         let line: Vec<String> = errors.iter().map(|(how, e)| format!("{how} {e:.1e}")).collect();
         println!("{:20} {}", case.name, line.join("  "));

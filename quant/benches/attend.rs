@@ -53,7 +53,8 @@ struct Case {
 
 fn run(vector: Vector, case: &Case) {
     let Case { ty, head_dim, n_q, depth, heads } = *case;
-    let layout = KvLayout { k: ty, v: ty, head_dim_k: head_dim, head_dim_v: head_dim };
+    let layout =
+        KvLayout { k: ty, v: ty, head_dim_k: head_dim, head_dim_v: head_dim, v_in_k: false };
     let n_pages = depth.div_ceil(PAGE);
     let page_bytes = PAGE * layout.k_row_bytes();
     let row: Vec<f32> = (0..head_dim).map(|i| (i % 7) as f32 * 0.1).collect();

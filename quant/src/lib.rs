@@ -38,7 +38,7 @@ pub use kv::KvType;
 pub use out::Out;
 pub use table::{Kernels, SUPPORTED, decode, decode_row, kernels};
 pub use types::random::random_blocks;
-pub use vector::{Activation, Glu, RopeLayout, Vector};
+pub use vector::{Activation, Glu, Read, Recur, RopeLayout, Vector};
 
 #[cfg(test)]
 mod tests;

@@ -40,10 +40,12 @@ impl Cache {
                 ty.decode(vector, row, &mut back);
                 back
             };
-            let row = put(layout.k, layout.head_dim_k, k);
-            cache.k.push(row);
-            let row = put(layout.v, layout.head_dim_v, v);
-            cache.v.push(row);
+            let key = put(layout.k, layout.head_dim_k, k);
+            cache.v.push(match layout.v_in_k {
+                true => key[..layout.head_dim_v].to_vec(),
+                false => put(layout.v, layout.head_dim_v, v),
+            });
+            cache.k.push(key);
         }
         cache
     }
@@ -51,7 +53,7 @@ impl Cache {
     fn pages(&self) -> impl Iterator<Item = PageRef<'_>> {
         self.pages.iter().enumerate().map(|(i, (k, v))| PageRef {
             k: bytemuck::cast_slice(k),
-            v: bytemuck::cast_slice(v),
+            v: bytemuck::cast_slice(if self.layout.v_in_k { k } else { v }),
             first_pos: i * PAGE,
             n: PAGE.min(self.n - i * PAGE),
         })
@@ -101,7 +103,7 @@ impl Cache {
 }
 
 fn layout(ty: KvType, head_dim_k: usize, head_dim_v: usize) -> KvLayout {
-    KvLayout { k: ty, v: ty, head_dim_k, head_dim_v }
+    KvLayout { k: ty, v: ty, head_dim_k, head_dim_v, v_in_k: false }
 }
 
 fn scaled_queries(n: usize, dim: usize, seed: u64) -> Vec<f32> {
@@ -167,9 +169,18 @@ fn every_cache_type_follows_f64() {
     for k in KvType::ALL {
         for v in KvType::ALL {
             for dim in [64, 72] {
-                let layout = KvLayout { k, v, head_dim_k: dim, head_dim_v: dim };
+                let layout = KvLayout { k, v, head_dim_k: dim, head_dim_v: dim, v_in_k: false };
                 check_against_f64(layout, 200, None);
             }
+        }
+    }
+}
+
+#[test]
+fn values_inside_keys_follow_f64() {
+    for ty in KvType::ALL {
+        for (k, v) in [(192, 128), (40, 32), (24, 16), (20, 20)] {
+            check_against_f64(KvLayout { v_in_k: true, ..layout(ty, k, v) }, 150, None);
         }
     }
 }

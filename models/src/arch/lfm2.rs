@@ -3,20 +3,14 @@
 use super::decoder;
 use crate::error::Error;
 use crate::hparams::Hparams;
-use crate::spec::{Act, Attn, Body, ModelSpec, Pairing, ShortConv, Span, pre, seq};
+use crate::spec::{Act, Attn, Body, ModelSpec, Pairing, Recurrent, ShortConv, Span, pre, seq};
 
 pub(super) fn lfm2(hp: &Hparams) -> Result<ModelSpec, Error> {
     let rms = hp.rms()?;
-    let n_taps =
-        hp.usize("shortconv.l_cache")?.filter(|n| (2..=64).contains(n)).ok_or_else(|| {
-            Error::MissingKey {
-                key: hp.key("shortconv.l_cache"),
-                expected: "the convolution's length, 2 to 64".into(),
-            }
-        })?;
+    let n_taps = hp.taps("shortconv.l_cache")?;
     decoder(hp, rms("token_embd_norm"), |il| {
         let mixer = match hp.n_head_kv[il] {
-            0 => Body::ShortConv(ShortConv { n_taps }),
+            0 => Body::Recurrent(Recurrent::ShortConv(ShortConv { n_taps })),
             _ => Body::Attn(Attn {
                 qk_norm: hp.qk_norm(Span::Head)?,
                 ..hp.attn(il, Pairing::Halves)?

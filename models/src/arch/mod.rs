@@ -1,10 +1,12 @@
 //! The registry: architecture names and their spec functions. The only place that knows names.
 
+mod deepseek;
 mod falcon;
 mod gemma;
 mod gpt_oss;
 mod lfm2;
 mod llama;
+mod mamba;
 mod phi;
 mod qwen;
 
@@ -27,6 +29,16 @@ pub struct Arch {
 /// All known architectures, by name.
 pub const ARCHS: &[Arch] = &[
     Arch {
+        name: "deepseek2",
+        features: "latent attention, leading dense layers, shared experts, expert groups",
+        spec: deepseek::deepseek2,
+    },
+    Arch {
+        name: "deepseek32",
+        features: "latent attention up to the indexer's top-k positions, MoE",
+        spec: deepseek::deepseek32,
+    },
+    Arch {
         name: "falcon",
         features: "parallel attention and MLP, layer norm, fused QKV, multi-query",
         spec: falcon::falcon,
@@ -35,6 +47,11 @@ pub const ARCHS: &[Arch] = &[
         name: "gemma3",
         features: "sliding window 5:1, two rope bases, QK norm, sandwich norms",
         spec: gemma::gemma3,
+    },
+    Arch {
+        name: "glm-dsa",
+        features: "latent attention up to the indexer's top-k positions, MoE",
+        spec: deepseek::deepseek32,
     },
     Arch {
         name: "gpt-oss",
@@ -56,10 +73,27 @@ pub const ARCHS: &[Arch] = &[
         features: "GQA, MoE, rope factors, linear and YaRN scaling, biases",
         spec: llama::llama,
     },
+    Arch { name: "mamba", features: "selective state space, no attention", spec: mamba::mamba },
+    Arch { name: "mamba2", features: "state space with heads, no attention", spec: mamba::mamba2 },
+    Arch {
+        name: "minicpm3",
+        features: "latent attention in expanded form, LongRoPE, fixed multipliers",
+        spec: deepseek::minicpm3,
+    },
+    Arch {
+        name: "mistral4",
+        features: "latent attention, MoE, YaRN, query temperature",
+        spec: deepseek::mistral4,
+    },
     Arch {
         name: "phi3",
         features: "fused QKV and gate/up, partial rope, LongRoPE",
         spec: phi::phi3,
+    },
+    Arch {
+        name: "plm",
+        features: "latent attention in expanded form, squared ReLU",
+        spec: deepseek::plm,
     },
     Arch { name: "qwen2", features: "QKV biases, GQA", spec: qwen::qwen2 },
     Arch { name: "qwen3", features: "QK norm, GQA", spec: qwen::qwen3 },

@@ -1,12 +1,12 @@
 //! Matrix products: preparing the rows that a kernel reads, and sharing out the rows of weights.
 
 use super::norm::Norm;
-use super::{Cx, Private, SELF_SERVICE_ROWS, SMALL_STEP, Widths};
+use super::{Cx, Private, Rows, SELF_SERVICE_ROWS, SMALL_STEP, Widths};
 use crate::bind::Matrix;
 use crate::device::Buffer;
 use crate::error::Error;
 use crate::team::{Stop, Worker};
-use quant::{ActKind, Isa, Kernels, Out, Regime};
+use quant::{ActKind, Isa, Kernels, Out, Regime, Vector};
 use std::ops::Range;
 
 /// Most weight rows that a worker takes at a time.
@@ -39,6 +39,12 @@ impl Linear {
         w.cols = w.cols.max(m.cols);
         w.panel = w.panel.max(kernels.panel_scratch(n_ubatch));
         Ok(Linear { m, kernels, row_bytes })
+    }
+
+    /// Makes room for all rows of a micro-batch in every worker's own scratch.
+    pub(crate) fn reserve_alone(&self, w: &mut Widths) {
+        let acts = &mut w.head_acts[slot(self.kernels.act())];
+        *acts = (*acts).max(self.kernels.act().bytes(self.m.cols));
     }
 
     /// Name of the kernel family, for people.
@@ -148,8 +154,11 @@ pub(crate) unsafe fn prepare_row(
 
 /// Where rows come from.
 pub(crate) struct Source<'a> {
-    /// [rows, cols].
+    /// [rows, stride].
     pub(crate) buffer: &'a Buffer<f32>,
+    pub(crate) stride: usize,
+    /// First of the columns that are taken.
+    pub(crate) first: usize,
     pub(crate) cols: usize,
     /// Applied before preparing.
     pub(crate) norm: Option<&'a Norm>,
@@ -162,7 +171,12 @@ pub(crate) struct Source<'a> {
 impl<'a> Source<'a> {
     /// All rows of a buffer as they are.
     pub(crate) fn plain(buffer: &'a Buffer<f32>, cols: usize) -> Self {
-        Source { buffer, cols, norm: None, pick: None, layer: None }
+        Source { buffer, stride: cols, first: 0, cols, norm: None, pick: None, layer: None }
+    }
+
+    /// Some columns of all rows of a buffer `[rows, stride]`.
+    pub(crate) fn columns(buffer: &'a Buffer<f32>, stride: usize, columns: Range<usize>) -> Self {
+        Source { stride, first: columns.start, ..Source::plain(buffer, columns.len()) }
     }
 }
 
@@ -180,7 +194,10 @@ pub(crate) fn prepare<'a>(
     let one = |c: usize, dst: &[Buffer<u8>; 2]| {
         let r = src.pick.map_or(c, |p| p[c] as usize);
         // SAFETY: the source is not written in this phase.
-        let x = unsafe { src.buffer.part(r * src.cols..(r + 1) * src.cols) };
+        let x = unsafe {
+            let at = r * src.stride + src.first;
+            src.buffer.part(at..at + src.cols)
+        };
         if let Some(layer) = src.layer {
             cx.watch(layer, x);
         }
@@ -216,6 +233,25 @@ pub(crate) enum Dest<'a> {
     Set(&'a Buffer<f32>, usize),
     /// Added, multiplied by a factor.
     Add(&'a Buffer<f32>, usize, f32),
+}
+
+impl Dest<'_> {
+    /// What becomes of a whole row `y` of products that another op finished.
+    ///
+    /// # Safety
+    /// The caller owns row `row` of the destination.
+    pub(crate) unsafe fn put(&self, vec: Vector, row: usize, y: &[f32]) {
+        match *self {
+            // SAFETY: the caller owns the row.
+            Dest::Set(buffer, stride) => unsafe {
+                buffer.part_mut(row * stride..row * stride + y.len()).copy_from_slice(y);
+            },
+            // SAFETY: as above.
+            Dest::Add(buffer, stride, factor) => unsafe {
+                vec.add_scaled(buffer.part_mut(row * stride..row * stride + y.len()), factor, y);
+            },
+        }
+    }
 }
 
 /// Weight rows a worker takes at a time, for `n` rows.
@@ -266,6 +302,47 @@ pub(crate) unsafe fn multiply(
             scale.into_iter().for_each(|s| cx.vec.scale(y, s));
             bias.into_iter().for_each(|b| cx.vec.add(y, b));
         }
+    }
+}
+
+/// The source's rows through several matrices, up to the barrier.
+pub(crate) fn apply<const N: usize>(
+    w: &Worker<'_>,
+    cx: &Cx<'_>,
+    src: &Source<'_>,
+    jobs: [(&Linear, Dest<'_>); N],
+) -> Result<(), Stop> {
+    let acts = prepare(w, cx, src, &jobs.map(|(l, _)| l))?;
+    project(w, cx, &acts, cx.n_rows(), &jobs);
+    w.barrier()
+}
+
+/// Some columns of all rows through one of several matrices, by this worker alone: to the columns
+/// from `first` on of `to`.
+///
+/// # Safety
+/// Nobody writes the columns of `from` or touches those of `to` in this phase. The matrix went
+/// through `Lower::linear_alone`.
+pub(crate) unsafe fn multiply_alone(
+    cx: &Cx<'_>,
+    private: &Private,
+    (linear, expert): (&Linear, usize),
+    (from, columns): (Rows<'_>, Range<usize>),
+    to: Rows<'_>,
+    first: usize,
+) {
+    let n = cx.n_rows();
+    let (regime, stride) = (regime(cx, n), strides(&[linear]));
+    // SAFETY: the scratch belongs to this worker; the caller owns the columns of `to`.
+    unsafe {
+        for row in 0..n {
+            let x = from.get(row as u32, columns.clone());
+            prepare_row(x, &[linear], (regime, stride), &private.head_acts, row);
+        }
+        let acts = Acts::new(regime, stride, &private.head_acts, n);
+        let y = to.buffer.as_mut_ptr().add(first);
+        let all = (expert, &(0..linear.m.rows));
+        multiply(cx, private, linear, all, (&acts, n), y, to.stride);
     }
 }
 

@@ -3,27 +3,45 @@
 //! others at the barriers. Results do not depend on who takes which share.
 
 pub(crate) mod altup;
+pub(crate) mod attend;
 pub(crate) mod attention;
 pub(crate) mod conv;
+pub(crate) mod delta;
 pub(crate) mod ffn;
 pub(crate) mod linear;
 pub(crate) mod low_rank;
+pub(crate) mod mamba;
+pub(crate) mod mamba2;
+pub(crate) mod mla;
 pub(crate) mod moe;
 pub(crate) mod norm;
 pub(crate) mod per_layer;
+pub(crate) mod recurrent;
 pub(crate) mod rope;
+pub(crate) mod rwkv;
+pub(crate) mod rwkv6;
+pub(crate) mod rwkv7;
+#[cfg(test)]
+mod testing;
 
 use crate::device::Buffer;
 use crate::spec::Read;
 use crate::state::State;
-use crate::step::Batch;
+use crate::step::{Batch, Segment};
+use crate::team::Worker;
 use quant::Vector;
+use std::ops::Range;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Steps of up to this many rows are prepared by every worker for itself: less work than a barrier.
 pub(crate) const SELF_SERVICE_ROWS: usize = 4;
 /// Most columns for which a row's result is bit-identical whatever stands beside it.
 pub(crate) const SMALL_STEP: usize = 16;
+
+/// Scratch buffers of bodies with several inner rows; what each holds is the body's business.
+pub(crate) const N_MIX: usize = 12;
+/// The one that outlives its body: values that the first of a kind leaves for the others.
+pub(crate) const KEPT: usize = N_MIX - 1;
 
 /// What all ops of a running micro-batch see.
 pub(crate) struct Cx<'a> {
@@ -89,10 +107,14 @@ pub(crate) struct Widths {
     pub(crate) shared: bool,
     /// Hidden rows of feed-forward networks and fused projections.
     pub(crate) h: usize,
+    /// Inner rows of recurrent bodies, by buffer.
+    pub(crate) mix: [usize; N_MIX],
     /// Largest row that is prepared for a kernel.
     pub(crate) cols: usize,
     /// Bytes of a prepared row, plain and quantized.
     pub(crate) acts: [usize; 2],
+    /// As `acts`, for rows that one worker prepares for itself alone.
+    pub(crate) head_acts: [usize; 2],
     /// Largest n_rot, once per rope table.
     pub(crate) rope: usize,
     pub(crate) n_rope: usize,
@@ -127,6 +149,7 @@ pub(crate) struct Buffers {
     /// [n_stream, n_embd]: all copies of the residual stream.
     pub(crate) streams: Buffer<f32>,
     pub(crate) h: Buffer<f32>,
+    pub(crate) mix: [Buffer<f32>; N_MIX],
     /// Prepared rows, plain and quantized.
     pub(crate) acts: [Buffer<u8>; 2],
     /// cos and sin, [table, n_ubatch, rope].
@@ -152,6 +175,8 @@ pub(crate) struct Private {
     pub(crate) row: Buffer<f32>,
     /// Prepared rows of small steps.
     pub(crate) acts: [Buffer<u8>; 2],
+    /// Prepared rows of one head.
+    pub(crate) head_acts: [Buffer<u8>; 2],
     /// Results of a chunk before they are added somewhere.
     pub(crate) tile: Buffer<f32>,
     pub(crate) attend: Buffer<f32>,
@@ -159,6 +184,61 @@ pub(crate) struct Private {
     /// Expert of each (row, choice), then the (row, choice) of each slot in expert order.
     pub(crate) routes: Buffer<u32>,
     pub(crate) route_weights: Buffer<f32>,
+}
+
+/// A buffer as a matrix of rows.
+#[derive(Clone, Copy)]
+pub(crate) struct Rows<'a> {
+    pub(crate) buffer: &'a Buffer<f32>,
+    /// Floats from one row to the next.
+    pub(crate) stride: usize,
+}
+
+impl<'a> Rows<'a> {
+    /// Columns `range` of row `row`.
+    ///
+    /// # Safety
+    /// Nobody writes them in this phase.
+    pub(crate) unsafe fn get(self, row: u32, range: Range<usize>) -> &'a [f32] {
+        let at = row as usize * self.stride;
+        // SAFETY: the caller keeps writers away.
+        unsafe { self.buffer.part(at + range.start..at + range.end) }
+    }
+
+    /// Columns `range` of row `row`, for writing.
+    ///
+    /// # Safety
+    /// Nobody else touches them in this phase.
+    pub(crate) unsafe fn get_mut(self, row: u32, range: Range<usize>) -> &'a mut [f32] {
+        let at = row as usize * self.stride;
+        // SAFETY: the caller owns the cells.
+        unsafe { self.buffer.part_mut(at + range.start..at + range.end) }
+    }
+}
+
+/// Shares out `n_items` parts of every sequence's rows among the workers, in time order inside a
+/// part: what recurrences need.
+pub(crate) fn by_sequence(
+    w: &Worker<'_>,
+    cx: &Cx<'_>,
+    n_items: usize,
+    mut job: impl FnMut(&Segment, &[u32], usize),
+) {
+    let segments = &cx.batch.segments;
+    while let Some(claim) = w.claim(segments.len() * n_items, 1) {
+        let segment = &segments[claim.start / n_items];
+        job(segment, &cx.batch.order[segment.rows.clone()], claim.start % n_items);
+    }
+}
+
+/// ln(1 + e^x).
+pub(crate) fn softplus(x: f32) -> f32 {
+    if x > 20.0 { x } else { x.exp().ln_1p() }
+}
+
+/// 1 / (1 + e^-x).
+pub(crate) fn sigmoid(x: f32) -> f32 {
+    1.0 / (1.0 + (-x).exp())
 }
 
 /// Rows of logits computed at a time.
@@ -174,6 +254,7 @@ impl Buffers {
         let private = || Private {
             row: Buffer::new(w.cols),
             acts: w.acts.map(|bytes| Buffer::new(SELF_SERVICE_ROWS * bytes)),
+            head_acts: w.head_acts.map(|bytes| Buffer::new(n * bytes)),
             tile: Buffer::new(n.max(OUT_ROWS) * linear::MAX_CHUNK),
             attend: Buffer::new(w.attend),
             panel: Buffer::new(w.panel),
@@ -193,6 +274,7 @@ impl Buffers {
             per_layer: floats(w.per_layer),
             streams: floats(w.n_stream * w.n_embd),
             h: floats(w.h),
+            mix: w.mix.map(floats),
             acts: w.acts.map(|bytes| Buffer::new(n.max(OUT_ROWS) * bytes)),
             rope: Buffer::new(n * w.rope * w.n_rope),
             router: floats(w.n_expert),
@@ -230,13 +312,14 @@ impl Buffers {
         let slots = n_ubatch * w.n_expert_used;
         let copies = 3 + usize::from(w.keep) + w.n_stream;
         let widths = [w.q, w.k, w.v, w.o, w.g, w.h, w.per_layer, w.rope * w.n_rope, w.n_expert];
-        let per_row = copies * w.n_embd + widths.iter().sum::<usize>();
+        let per_row = copies * w.n_embd + widths.iter().chain(&w.mix).sum::<usize>();
         let acts: usize = w.acts.iter().sum();
         let shared = n_ubatch * (4 * per_row + acts * (1 + usize::from(w.shared)))
             + slots * (acts + 4 * (w.expert_h + w.n_embd))
             + 4 * OUT_ROWS * w.n_vocab;
         let private = 4 * (w.cols + n_ubatch.max(OUT_ROWS) * linear::MAX_CHUNK + w.attend)
             + SELF_SERVICE_ROWS * acts
+            + n_ubatch * w.head_acts.iter().sum::<usize>()
             + w.panel;
         (shared + n_threads * private) as u64
     }

@@ -11,13 +11,20 @@
 mod attn;
 mod build;
 mod ffn;
+mod latent;
 mod print;
+mod recurrent;
 
 pub use attn::{
     Attn, Gate, GateFrom, Kv, Pairing, QkNorm, Rope, RopeScaling, Span, Temperature, Window,
 };
 pub use build::{bare, moe, par, pre, raw, seq, stage};
 pub use ffn::{Act, Adjugate, Ffn, Groups, Moe, Router, Score, Shared};
+pub use latent::{Indexer, LatentForm, Mla};
+pub use recurrent::{
+    ChannelMix, GatedDelta, HeadOrder, Kda, Mamba, Mamba2, Recurrent, Rwkv6, Rwkv7, ShortConv,
+    SsmNorm,
+};
 
 /// A decoder as data.
 #[derive(Clone, Debug, PartialEq)]
@@ -174,12 +181,14 @@ pub enum NormKind {
 pub enum Body {
     /// Softmax attention over the sequence's keys and values.
     Attn(Attn),
+    /// Softmax attention over a compressed row per position.
+    Mla(Mla),
     /// A gated or plain feed-forward network.
     Ffn(Ffn),
     /// A routed mixture of feed-forward networks.
     Moe(Moe),
-    /// A gated short convolution over time.
-    ShortConv(ShortConv),
+    /// Something with a state of fixed size.
+    Recurrent(Recurrent),
     /// One square matrix; its tensor's base name.
     Linear(&'static str),
     /// `x + norm(laurel_r(laurel_l(x)))`: a low-rank residual (LAuReL, Menghani et al. 2024).
@@ -204,12 +213,4 @@ pub struct PerLayer {
     pub n: usize,
     /// Activation of the gate.
     pub act: Act,
-}
-
-/// Gated short convolution (LFM2): rows B, C, x from `shortconv.in_proj`; a causal convolution of
-/// B*x with `shortconv.conv`, times C, through `shortconv.out_proj`.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ShortConv {
-    /// Length of the kernel, the present row included.
-    pub n_taps: usize,
 }

@@ -90,9 +90,10 @@ fn branch(b: &Branch) -> String {
     let inner = normed(b.norm.as_ref(), read(b.read).into());
     let body = match &b.body {
         Body::Attn(a) => format!("{}({inner})", attn(a)),
+        Body::Mla(m) => format!("{m}({inner})"),
         Body::Ffn(n) => format!("{}({inner})", ffn("ffn", n)),
         Body::Moe(m) => format!("{}({inner})", moe(m)),
-        Body::ShortConv(c) => format!("shortconv[{} taps]({inner})", c.n_taps),
+        Body::Recurrent(r) => format!("{r}({inner})"),
         Body::Linear(name) => format!("{name}({inner})"),
         Body::LowRank(l) => format!("laurel[rank {}]({inner})", l.rank),
         Body::PerLayer(_) => format!("proj(act(inp_gate({inner})) * e)"),

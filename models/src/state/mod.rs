@@ -10,6 +10,7 @@ mod pages;
 
 use crate::device::Buffer;
 use crate::error::Error;
+pub use fixed::Fixed;
 use fixed::FixedStore;
 use pages::PageTables;
 use quant::{KvType, PAGE};
@@ -25,6 +26,16 @@ pub struct KvShape {
     pub head_dim_v: usize,
     /// Positions that are ever looked at again, the present one included; `None` = all.
     pub window: Option<usize>,
+    /// A value row is the first part of its key row, and not stored again.
+    pub v_in_k: bool,
+}
+
+impl KvShape {
+    /// Bytes of a key row and of a value row that is stored.
+    fn row_bytes(&self, o: &StateOptions) -> [usize; 2] {
+        let v = if self.v_in_k { 0 } else { o.type_v.row_bytes(self.head_dim_v) };
+        [o.type_k.row_bytes(self.head_dim_k), v]
+    }
 }
 
 /// What the bodies of a model keep, in the order in which `plan` met them.
@@ -74,10 +85,9 @@ impl Layout {
     pub fn bytes(&self, o: &StateOptions) -> u64 {
         let kv = self.kv.iter().map(|s| {
             let rows = Self::n_pages(s.window, o) * PAGE * s.n_head_kv;
-            let row = o.type_k.row_bytes(s.head_dim_k) + o.type_v.row_bytes(s.head_dim_v);
-            rows as u64 * row as u64
+            rows as u64 * s.row_bytes(o).iter().sum::<usize>() as u64
         });
-        let fixed = self.fixed.iter().map(|n| (n * 4 * o.n_seq * (1 + fixed::SNAPSHOTS)) as u64);
+        let fixed = self.fixed.iter().map(|n| (n * 4 * o.n_seq * fixed::ENTRIES) as u64);
         kv.chain(fixed).sum()
     }
 }
@@ -94,7 +104,7 @@ pub struct KvLayer {
     pub v: Buffer<u8>,
     /// Bytes of a key row.
     pub row_k: usize,
-    /// Bytes of a value row.
+    /// Bytes of a value row; 0 = it is part of the key row.
     pub row_v: usize,
 }
 
@@ -117,8 +127,7 @@ impl State {
             .map(|&w| PageTables::new(w, Layout::n_pages(w, &options), options.n_seq))
             .collect();
         let layers = layout.kv.iter().map(|shape| {
-            let row_k = options.type_k.row_bytes(shape.head_dim_k);
-            let row_v = options.type_v.row_bytes(shape.head_dim_v);
+            let [row_k, row_v] = shape.row_bytes(&options);
             let rows = Layout::n_pages(shape.window, &options) * PAGE * shape.n_head_kv;
             KvLayer {
                 shape: *shape,
@@ -163,12 +172,12 @@ impl State {
         self.groups[self.layers[slot].group].page(seq, index)
     }
 
-    /// Fixed state of body `slot` for all sequences: a buffer and the offset of `seq` in it.
-    pub fn fixed(&self, slot: usize, seq: usize) -> (&Buffer<f32>, usize) {
+    /// Fixed state `slot` of sequence `seq`, which must be reserved.
+    pub fn fixed(&self, slot: usize, seq: usize) -> Fixed<'_> {
         self.fixed.get(slot, seq)
     }
 
-    /// Makes room for `n` more positions of `seq` and remembers the fixed state before them.
+    /// Makes room for `n` more positions of `seq` and chooses where the fixed state after them goes.
     ///
     /// # Errors
     /// [`Error::ContextOverflow`].
@@ -186,7 +195,7 @@ impl State {
                 }
             });
         }
-        self.fixed.remember(seq, used);
+        self.fixed.begin(seq);
         Ok(())
     }
 
@@ -199,6 +208,7 @@ impl State {
     pub fn commit(&mut self, seq: usize, n: usize) {
         self.lens[seq] += n;
         let len = self.lens[seq];
+        self.fixed.commit(seq, len);
         for group in &mut self.groups {
             group.release_behind(seq, len);
         }
@@ -272,7 +282,8 @@ mod tests {
     use super::*;
 
     fn store(window: Option<usize>, fixed: Vec<usize>) -> State {
-        let kv = vec![KvShape { n_head_kv: 1, head_dim_k: 4, head_dim_v: 4, window }];
+        let kv =
+            vec![KvShape { n_head_kv: 1, head_dim_k: 4, head_dim_v: 4, window, v_in_k: false }];
         let options = StateOptions {
             n_ctx: 5 * PAGE,
             n_seq: 2,
@@ -332,16 +343,15 @@ mod tests {
         let mut s = store(None, vec![1]);
         for pos in 0..20 {
             s.reserve(0, 1).unwrap();
-            let (buffer, at) = s.fixed(0, 0);
             // SAFETY: the only thread.
-            unsafe { buffer.part_mut(at..at + 1)[0] = pos as f32 + 1.0 };
+            unsafe { s.fixed(0, 0).after(0..1)[0] = pos as f32 + 1.0 };
             s.commit(0, 1);
         }
         let reached = s.truncate(0, 18);
-        assert_eq!(reached, 18);
-        let (buffer, at) = s.fixed(0, 0);
-        // SAFETY: the only thread.
-        assert_eq!(unsafe { buffer.part(at..at + 1)[0] }, 18.0);
-        assert_eq!(s.truncate(0, 3), 0);
+        assert!(reached > 10 && reached <= 18, "{reached}");
+        assert_eq!(s.fixed(0, 0).before(0..1), Some(&[reached as f32][..]));
+        assert_eq!(s.len(0), reached);
+        assert_eq!(s.truncate(0, 0), 0);
+        assert_eq!(s.fixed(0, 0).before(0..1), None);
     }
 }

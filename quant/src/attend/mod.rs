@@ -41,6 +41,9 @@ pub struct KvLayout {
     pub head_dim_k: usize,
     /// Elements of a value (and of an output).
     pub head_dim_v: usize,
+    /// A value is the first `head_dim_v` elements of its position's key (latent attention): the
+    /// types are equal and [`PageRef::v`] is [`PageRef::k`].
+    pub v_in_k: bool,
 }
 
 impl KvLayout {
@@ -49,9 +52,9 @@ impl KvLayout {
         self.k.row_bytes(self.head_dim_k)
     }
 
-    /// Bytes of one position's value.
+    /// Bytes from one position's value to the next.
     pub fn v_row_bytes(&self) -> usize {
-        self.v.row_bytes(self.head_dim_v)
+        if self.v_in_k { self.k_row_bytes() } else { self.v.row_bytes(self.head_dim_v) }
     }
 
     /// Floats of scratch that [`attend`] needs for a tile of `n_q` queries.
@@ -263,24 +266,24 @@ fn pack_queries(q: &[f32], head_dim: usize, packed: &mut [f32]) {
     }
 }
 
-/// Converts `n` rows of `head_dim` elements to f32, `padded(head_dim)` apart.
+/// Converts `n` rows of `head_dim` elements, `row_bytes` apart, to f32, `padded(head_dim)` apart.
 fn convert_rows(
     vector: Vector,
     ty: KvType,
-    head_dim: usize,
+    (head_dim, row_bytes): (usize, usize),
     n: usize,
     src: &[u8],
     dst: &mut [f32],
 ) {
     let bytes = ty.row_bytes(head_dim);
     let stride = padded(head_dim);
-    if stride == head_dim && head_dim.is_multiple_of(32) {
+    if stride == head_dim && bytes == row_bytes && head_dim.is_multiple_of(32) {
         // No padding on either side: one long row.
         ty.decode(vector, &src[..n * bytes], &mut dst[..n * stride]);
         return;
     }
-    for (src, dst) in src.chunks_exact(bytes).zip(dst.chunks_exact_mut(stride)).take(n) {
-        ty.decode(vector, src, &mut dst[..head_dim]);
+    for (src, dst) in src.chunks_exact(row_bytes).zip(dst.chunks_exact_mut(stride)).take(n) {
+        ty.decode(vector, &src[..bytes], &mut dst[..head_dim]);
     }
 }
 
@@ -310,7 +313,7 @@ fn convert_keys(
                 && transpose_half(vector.isa(), half, bytemuck::cast_slice(src), dim, keys, PAGE)
         });
         if !done {
-            convert_rows(vector, layout.k, dim, n, src, block);
+            convert_rows(vector, layout.k, (dim, bytes), n, src, block);
             let columns = dim.next_multiple_of(4);
             transpose_f32(vector.isa(), block, padded(dim), columns, keys, PAGE);
         }
@@ -332,7 +335,8 @@ fn convert_values(
         }
         let n = BLOCK.min(page.n - first);
         let dst = &mut values[first * padded(layout.head_dim_v)..];
-        convert_rows(vector, layout.v, layout.head_dim_v, n, &page.v[first * bytes..], dst);
+        let size = (layout.head_dim_v, bytes);
+        convert_rows(vector, layout.v, size, n, &page.v[first * bytes..], dst);
     }
 }
 

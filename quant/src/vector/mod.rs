@@ -13,11 +13,13 @@ mod convert;
 mod map;
 pub(crate) mod math;
 mod norm;
+mod recur;
 mod reduce;
 
 use crate::isa::Isa;
 pub(crate) use convert::{Q8_BYTES, Q8_LEN};
 use pulp::WithSimd;
+pub use recur::{Read, Recur};
 
 /// Handle to the vector functions of one instruction set.
 #[derive(Clone, Copy, Debug)]
@@ -230,6 +232,13 @@ impl Vector {
         run!(self, map::binary<'a>(f: map::Mul, x: &'a mut [f32], y: &'a [f32]));
     }
 
+    /// acc += x y, element by element.
+    pub fn mul_add(self, acc: &mut [f32], x: &[f32], y: &[f32]) {
+        same_len(acc.len(), x.len());
+        same_len(acc.len(), y.len());
+        run!(self, recur::mul_add<'a>(acc: &'a mut [f32], x: &'a [f32], y: &'a [f32]));
+    }
+
     /// x *= a.
     pub fn scale(self, x: &mut [f32], a: f32) {
         let f = map::Scale(a);
@@ -300,6 +309,25 @@ impl Vector {
     /// (gpt-oss). A row of nothing but -inf, without a sink, becomes zeros.
     pub fn softmax(self, x: &mut [f32], sink: Option<f32>) {
         run!(self, norm::softmax<'a>(x: &'a mut [f32], sink: Option<f32>));
+    }
+}
+
+/// Recurrences over time.
+impl Vector {
+    /// One step of a linear recurrence: `state` is `[rows, n]`, `values` and `out` `[rows]`; see
+    /// [`Recur`]. A row's result does not depend on the other rows. Accumulates in f32.
+    pub fn recur(self, state: &mut [f32], step: Recur<'_>, values: &[f32], out: &mut [f32]) {
+        let n = step.key.len();
+        same_len(state.len(), values.len() * n);
+        same_len(out.len(), values.len());
+        same_len(n, step.query.len());
+        for v in step.erase.into_iter().flatten() {
+            same_len(n, v.len());
+        }
+        same_len(step.decay.len(), if step.decay.len() == n { n } else { state.len() });
+        run!(self, recur::recur<'a>(
+            state: &'a mut [f32], step: Recur<'a>, values: &'a [f32], out: &'a mut [f32]
+        ));
     }
 }
 

@@ -15,11 +15,9 @@ use crate::spec::{Attn, Gate, GateFrom, Kv, Pairing, QkNorm, Span, Window};
 use crate::state::KvShape;
 use crate::team::{Stop, Worker};
 use positions::alibi_slopes;
-use quant::{KvLayout, KvType, RopeLayout};
+pub(super) use positions::temperature;
+use quant::RopeLayout;
 use std::sync::Arc;
-
-/// Most queries (rows times query heads of one key/value head) that share the conversion of a page.
-const TILE: usize = 96;
 
 pub(crate) struct Attention {
     spec: Attn,
@@ -177,9 +175,7 @@ impl Attention {
         w.o = w.o.max(n_out);
         w.g = w.g.max(n_gate);
         w.cols = w.cols.max(rows[0]).max(rows[1]).max(2 * a.head_dim_v);
-        // The types of keys and values do not change what the kernel needs.
-        let scratch = Self::layout(a, KvType::F32, KvType::F32).scratch_len(TILE.max(a.n_head));
-        w.attend = w.attend.max(scratch + TILE.max(a.n_head) * (a.head_dim_k + a.head_dim_v));
+        w.attend = w.attend.max(tile::shape(a, 0, rows[0] / a.n_head).scratch_len());
     }
 
     /// The keys and values in the state: new ones, or those of another layer.
@@ -192,6 +188,7 @@ impl Attention {
                 Window::Full | Window::Symmetric(_) => None,
                 Window::Sliding(n) | Window::Chunked(n) => Some(n),
             },
+            v_in_k: false,
         };
         if let Kv::Layer(from) = a.kv {
             let slot = lower.kv_of_layer.get(from).copied().flatten();
@@ -205,10 +202,6 @@ impl Attention {
         lower.layout.kv.push(shape);
         lower.note_kv(slot);
         Ok(slot)
-    }
-
-    fn layout(a: &Attn, k: KvType, v: KvType) -> KvLayout {
-        KvLayout { k, v, head_dim_k: a.head_dim_k, head_dim_v: a.head_dim_v }
     }
 
     /// Every matrix, for listings.
@@ -254,7 +247,8 @@ impl Attention {
     }
 }
 
-fn layout(pairing: Pairing) -> RopeLayout {
+/// The kernel's word for a pairing.
+pub(super) fn layout(pairing: Pairing) -> RopeLayout {
     match pairing {
         Pairing::Neighbours => RopeLayout::Pairs,
         Pairing::Halves => RopeLayout::Halves,

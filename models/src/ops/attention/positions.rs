@@ -21,7 +21,7 @@ pub(super) fn alibi_slopes(n_head: usize, max_bias: f32) -> Arc<[f32]> {
 }
 
 /// The factor on a query at `pos`.
-pub(super) fn temperature(t: &Temperature, pos: usize) -> f32 {
+pub(in crate::ops) fn temperature(t: &Temperature, pos: usize) -> f32 {
     let steps = (pos + t.offset) / t.n.max(1);
     1.0 + t.scale * (1.0 + steps as f32).ln()
 }
