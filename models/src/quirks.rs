@@ -2,7 +2,7 @@
 
 use crate::error::Error;
 use crate::hparams::Hparams;
-use crate::spec::Rope;
+use crate::spec::{Norm, NormKind, Rope, Score};
 
 /// Rotary base where the file names none: the value of the first rotary models, which every
 /// converter leaves out as the default.
@@ -59,6 +59,47 @@ pub struct Scales {
 pub fn minicpm3_scales(hp: &Hparams) -> Scales {
     let residual = 1.4 / (hp.n_layer as f32).sqrt();
     Scales { embedding: 12.0, residual, logits: 256.0 / hp.n_embd as f32 }
+}
+
+/// Which blocks of a hybrid are recurrent: `attention.recurrent_layers` where the file has it, else
+/// all but every n-th (`full_attention_interval`, or `period` as in the first published files).
+///
+/// # Errors
+/// Another type under a key, or an array shorter than the blocks.
+pub fn is_recurrent(hp: &Hparams, il: usize, period: usize) -> Result<bool, Error> {
+    let key = hp.key("attention.recurrent_layers");
+    if let Some(flags) = hp.gguf().metadata().bool_per(&key, hp.n_layer)? {
+        return Ok(flags[il]);
+    }
+    let period = hp.usize("full_attention_interval")?.unwrap_or(period).max(1);
+    Ok(!(il + 1).is_multiple_of(period))
+}
+
+/// Nemotron-H files name the epsilon of their RMS norms as if they were layer norms.
+///
+/// # Errors
+/// As [`Hparams::rms`].
+pub fn rms_by_any_key(hp: &Hparams) -> Result<impl Fn(&'static str) -> Norm + Copy + use<>, Error> {
+    let eps = match hp.f32("attention.layer_norm_rms_epsilon")? {
+        Some(_) => hp.rms()?("").eps,
+        None => hp.layer_norm()?("").eps,
+    };
+    Ok(move |name| Norm { kind: NormKind::Rms, eps, name: Some(name) })
+}
+
+/// The first Nemotron-H MoE files do not name their router's function, which is a sigmoid.
+///
+/// # Errors
+/// Another type under the key.
+pub fn sigmoid_routed(hp: &Hparams) -> Result<Score, Error> {
+    let softmax = hp.usize("expert_gating_func")? == Some(1);
+    Ok(if softmax { Score::Softmax } else { Score::Sigmoid })
+}
+
+/// PLaMo 2 files have no key for the width from which dt is projected (`ssm.time_step_rank` holds
+/// the heads); the models follow this rule.
+pub fn plamo2_rank(hp: &Hparams) -> usize {
+    (hp.n_embd / 16).max(64)
 }
 
 /// Tensors that old converters wrote and nothing reads: tables of rotary frequencies that follow

@@ -1,9 +1,9 @@
-//! LFM2: most layers mix time with a short gated convolution, the others with attention.
+//! LFM2, dense and MoE: most layers mix time with a short gated convolution, the others with attention.
 
-use super::decoder;
+use super::{decoder, latent};
 use crate::error::Error;
 use crate::hparams::Hparams;
-use crate::spec::{Act, Attn, Body, ModelSpec, Pairing, Recurrent, ShortConv, Span, pre, seq};
+use crate::spec::{Attn, Body, ModelSpec, Pairing, Recurrent, ShortConv, Span, pre, seq};
 
 pub(super) fn lfm2(hp: &Hparams) -> Result<ModelSpec, Error> {
     let rms = hp.rms()?;
@@ -16,7 +16,7 @@ pub(super) fn lfm2(hp: &Hparams) -> Result<ModelSpec, Error> {
                 ..hp.attn(il, Pairing::Halves)?
             }),
         };
-        let ffn = Body::Ffn(hp.gated(il, Act::Silu));
-        Ok(seq([pre(rms("attn_norm"), mixer), pre(rms("ffn_norm"), ffn)]))
+        let mlp = latent::mlp_renormed(hp, il)?;
+        Ok(seq([pre(rms("attn_norm"), mixer), pre(rms("ffn_norm"), mlp)]))
     })
 }

@@ -1,14 +1,17 @@
 //! The registry: architecture names and their spec functions. The only place that knows names.
 
-mod deepseek;
+mod delta;
 mod falcon;
 mod gemma;
 mod gpt_oss;
+mod hybrid;
+mod latent;
 mod lfm2;
 mod llama;
 mod mamba;
 mod phi;
 mod qwen;
+mod rwkv;
 
 use crate::error::Error;
 use crate::hparams::Hparams;
@@ -31,17 +34,22 @@ pub const ARCHS: &[Arch] = &[
     Arch {
         name: "deepseek2",
         features: "latent attention, leading dense layers, shared experts, expert groups",
-        spec: deepseek::deepseek2,
+        spec: latent::deepseek2,
     },
     Arch {
         name: "deepseek32",
         features: "latent attention up to the indexer's top-k positions, MoE",
-        spec: deepseek::deepseek32,
+        spec: latent::deepseek32,
     },
     Arch {
         name: "falcon",
         features: "parallel attention and MLP, layer norm, fused QKV, multi-query",
         spec: falcon::falcon,
+    },
+    Arch {
+        name: "falcon-h1",
+        features: "attention and state space side by side in every layer",
+        spec: hybrid::falcon_h1,
     },
     Arch {
         name: "gemma3",
@@ -51,7 +59,7 @@ pub const ARCHS: &[Arch] = &[
     Arch {
         name: "glm-dsa",
         features: "latent attention up to the indexer's top-k positions, MoE",
-        spec: deepseek::deepseek32,
+        spec: latent::deepseek32,
     },
     Arch {
         name: "gpt-oss",
@@ -64,8 +72,28 @@ pub const ARCHS: &[Arch] = &[
         spec: falcon::gptneox,
     },
     Arch {
+        name: "granitehybrid",
+        features: "state space with heads beside attention, MoE, multipliers",
+        spec: hybrid::granitehybrid,
+    },
+    Arch {
+        name: "jamba",
+        features: "selective state space beside attention, MoE",
+        spec: hybrid::jamba,
+    },
+    Arch {
+        name: "kimi-linear",
+        features: "delta rule with a decay per channel, latent attention, MoE",
+        spec: delta::kimi_linear,
+    },
+    Arch {
         name: "lfm2",
         features: "gated short convolutions between attention layers, QK norm",
+        spec: lfm2::lfm2,
+    },
+    Arch {
+        name: "lfm2moe",
+        features: "gated short convolutions between attention layers, MoE",
         spec: lfm2::lfm2,
     },
     Arch {
@@ -78,12 +106,22 @@ pub const ARCHS: &[Arch] = &[
     Arch {
         name: "minicpm3",
         features: "latent attention in expanded form, LongRoPE, fixed multipliers",
-        spec: deepseek::minicpm3,
+        spec: latent::minicpm3,
     },
     Arch {
         name: "mistral4",
         features: "latent attention, MoE, YaRN, query temperature",
-        spec: deepseek::mistral4,
+        spec: latent::mistral4,
+    },
+    Arch {
+        name: "nemotron_h",
+        features: "one body a layer: state space, attention or network",
+        spec: hybrid::nemotron_h,
+    },
+    Arch {
+        name: "nemotron_h_moe",
+        features: "one body a layer: state space, attention or experts",
+        spec: hybrid::nemotron_h,
     },
     Arch {
         name: "phi3",
@@ -91,13 +129,39 @@ pub const ARCHS: &[Arch] = &[
         spec: phi::phi3,
     },
     Arch {
+        name: "plamo2",
+        features: "selective state space by heads beside attention, sandwich norms",
+        spec: hybrid::plamo2,
+    },
+    Arch {
         name: "plm",
         features: "latent attention in expanded form, squared ReLU",
-        spec: deepseek::plm,
+        spec: latent::plm,
     },
     Arch { name: "qwen2", features: "QKV biases, GQA", spec: qwen::qwen2 },
     Arch { name: "qwen3", features: "QK norm, GQA", spec: qwen::qwen3 },
+    Arch {
+        name: "qwen35",
+        features: "gated delta rule, gated attention on every n-th layer",
+        spec: delta::qwen35,
+    },
+    Arch {
+        name: "qwen35moe",
+        features: "gated delta rule, gated attention on every n-th layer, MoE",
+        spec: delta::qwen35,
+    },
     Arch { name: "qwen3moe", features: "QK norm, GQA, MoE", spec: qwen::qwen3 },
+    Arch {
+        name: "qwen3next",
+        features: "gated delta rule, gated attention on every n-th layer, MoE",
+        spec: delta::qwen3next,
+    },
+    Arch { name: "rwkv6", features: "time and channel mixing, no attention", spec: rwkv::rwkv6 },
+    Arch {
+        name: "rwkv7",
+        features: "time and channel mixing with an in-context learning rate, no attention",
+        spec: rwkv::rwkv7,
+    },
 ];
 
 /// The entry of the architecture that a file says it is.

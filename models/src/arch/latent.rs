@@ -5,7 +5,8 @@ use crate::error::Error;
 use crate::hparams::Hparams;
 use crate::quirks;
 use crate::spec::{
-    Act, Body, Indexer, LatentForm, Mla, ModelSpec, Pairing, RopeScaling, Temperature, pre, seq,
+    Act, Body, Indexer, LatentForm, Mla, ModelSpec, Moe, Pairing, RopeScaling, Temperature, pre,
+    seq,
 };
 
 /// Latent attention of one block; the tensors say which form the file has.
@@ -44,6 +45,14 @@ pub(super) fn mlp(hp: &Hparams, il: usize) -> Result<Body, Error> {
         return Ok(Body::Ffn(hp.gated(il, Act::Silu)));
     }
     Ok(Body::Moe(hp.experts(il, Act::Silu)?))
+}
+
+/// [`mlp`] with weights that add up to one, which the file does not say.
+pub(super) fn mlp_renormed(hp: &Hparams, il: usize) -> Result<Body, Error> {
+    Ok(match mlp(hp, il)? {
+        Body::Moe(moe) => Body::Moe(Moe { renorm: true, ..moe }),
+        dense => dense,
+    })
 }
 
 /// A decoder of latent attention that `change` has the last word on.
