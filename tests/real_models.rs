@@ -228,8 +228,7 @@ fn check_perplexity(file: &str, folder: &str) {
             },
         );
     }
-    let sum =
-        |who: &str| -> f64 { numbers(&golden["chunk_nll"][who]).iter().take(n_chunks).sum() };
+    let sum = |who: &str| -> f64 { numbers(&golden["chunk_nll"][who]).iter().take(n_chunks).sum() };
     let (exact, theirs) = (sum("exact"), sum("llamacpp_fa_off"));
     println!("{folder}: nll {nll:.3}, exact {exact:.3}, llama.cpp {theirs:.3}");
     assert!((nll - exact).abs() <= (theirs - exact).abs(), "{nll} {exact} {theirs}");

@@ -282,6 +282,15 @@ impl Context {
         kernels(&self.plan)
     }
 
+    /// The types whose fast kernels gave wrong results when they were checked, so that the portable
+    /// ones run instead. Empty on a machine and a build that are sound.
+    pub fn replaced_kernels(&self) -> Vec<TensorType> {
+        let replaced = self.plan.linears().into_iter().filter(|l| l.is_replaced(self.isa()));
+        let mut types: Vec<_> = replaced.map(|l| l.m.ty).collect();
+        types.dedup();
+        types
+    }
+
     /// Bytes that one decode row reads at least, when its sequence holds `len` positions: all
     /// weights that it is multiplied with, and its keys and values.
     pub fn decode_bytes(&self, len: usize) -> u64 {

@@ -7,6 +7,7 @@
 
 pub mod arch;
 mod bind;
+mod check;
 mod context;
 pub mod device;
 mod error;

@@ -3,6 +3,7 @@
 mod archs;
 mod bench;
 mod chat;
+mod doctor;
 mod inspect;
 mod interrupt;
 mod logits;
@@ -48,6 +49,8 @@ enum Command {
     Logits(logits::Args),
     /// Measure a model's speed, and what the machine could do
     Bench(Box<bench::Args>),
+    /// Say what this machine is, which kernels run and what speed to expect
+    Doctor(Box<doctor::Args>),
     /// Write a model of a known shape with random weights, to measure speed on
     Synth(synth::Args),
     /// Fetch a model by name
@@ -84,6 +87,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Template(args) => template::run(&args),
         Command::Logits(args) => logits::run(args),
         Command::Bench(args) => bench::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
         Command::Synth(args) => synth::run(&args),
         #[cfg(feature = "hub")]
         Command::Pull(args) => pull::pull(&args),

@@ -141,6 +141,12 @@ impl EngineArgs {
             format!("cannot run {}", path.unwrap_or_default())
         })?;
         let context = session.context();
+        for ty in context.replaced_kernels() {
+            let isa = context.isa();
+            eprintln!(
+                "warning: the {isa} kernels for {ty} are wrong on this machine; slow ones run"
+            );
+        }
         if let (Some(wanted), false) = (context.lowered_from(), self.quiet) {
             let n_ctx = context.n_ctx();
             eprintln!("note: a context of {wanted} does not fit in memory; using {n_ctx}");

@@ -32,7 +32,7 @@ fn slot(kind: ActKind) -> usize {
 impl Linear {
     /// Chooses kernels and makes room for the rows they read and write.
     pub(crate) fn new(m: Matrix, isa: Isa, n_ubatch: usize, w: &mut Widths) -> Result<Self, Error> {
-        let kernels = quant::kernels(m.ty, isa)?;
+        let kernels = crate::check::kernels(m.ty, isa)?;
         let row_bytes = m.row_bytes();
         let acts = &mut w.acts[slot(kernels.act())];
         *acts = (*acts).max(kernels.act().bytes(m.cols));
@@ -50,6 +50,11 @@ impl Linear {
     /// Name of the kernel family, for people.
     pub(crate) fn kernel_id(&self) -> &'static str {
         self.kernels.id()
+    }
+
+    /// Whether the kernels of `isa` failed their check, so that others are used.
+    pub(crate) fn is_replaced(&self, isa: Isa) -> bool {
+        self.kernels.isa() != isa
     }
 
     fn rows(&self, expert: usize, rows: &Range<usize>) -> &[u8] {

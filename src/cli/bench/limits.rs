@@ -21,18 +21,18 @@ const ROUNDS: usize = 8_000;
 const PATIENCE: Duration = Duration::from_millis(1500);
 
 /// Measures limits on a number of threads.
-pub(super) struct Limits {
+pub(in crate::cli) struct Limits {
     team: Team,
     pool: Vec<u8>,
 }
 
 /// What was found.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Measured {
+pub(in crate::cli) struct Measured {
     /// Bytes read in a second.
-    pub(super) bandwidth: f64,
+    pub(in crate::cli) bandwidth: f64,
     /// Int8 operations in a second; `None` for instruction sets without such a loop.
-    pub(super) peak: Option<f64>,
+    pub(in crate::cli) peak: Option<f64>,
 }
 
 impl Limits {
@@ -40,7 +40,7 @@ impl Limits {
     ///
     /// # Errors
     /// When the system refuses a thread.
-    pub(super) fn new(n_threads: usize) -> anyhow::Result<Limits> {
+    pub(in crate::cli) fn new(n_threads: usize) -> anyhow::Result<Limits> {
         // Pages that were never written are all the same page: fill them.
         let pool = (0..POOL / 8).flat_map(|i| (i as u64).to_le_bytes()).collect();
         Ok(Limits { team: Team::new(n_threads)?, pool })
@@ -50,7 +50,7 @@ impl Limits {
     ///
     /// # Errors
     /// A worker that failed.
-    pub(super) fn measure(&mut self, isa: Isa) -> anyhow::Result<Measured> {
+    pub(in crate::cli) fn measure(&mut self, isa: Isa) -> anyhow::Result<Measured> {
         Ok(Measured { bandwidth: self.bandwidth()?, peak: self.peak(isa)? })
     }
 
@@ -58,7 +58,7 @@ impl Limits {
     ///
     /// # Errors
     /// As [`Limits::measure`].
-    pub(super) fn bandwidth(&mut self) -> anyhow::Result<f64> {
+    pub(in crate::cli) fn bandwidth(&mut self) -> anyhow::Result<f64> {
         let part = self.pool.len() / self.team.n_threads();
         let windows = part / BURST;
         let pool = &self.pool;
@@ -74,7 +74,7 @@ impl Limits {
     ///
     /// # Errors
     /// As [`Limits::measure`].
-    pub(super) fn peak(&mut self, isa: Isa) -> anyhow::Result<Option<f64>> {
+    pub(in crate::cli) fn peak(&mut self, isa: Isa) -> anyhow::Result<Option<f64>> {
         let operations = limits::int8_operations(isa, ROUNDS);
         if operations == 0 {
             return Ok(None);

@@ -1,7 +1,7 @@
 //! `pumice bench`: speed of models on this machine, in the shape of llama-bench, beside what the
 //! machine could do.
 
-mod limits;
+pub(super) mod limits;
 mod measure;
 mod report;
 
@@ -215,7 +215,7 @@ fn measured(
 }
 
 /// What the processor calls itself.
-fn cpu_name() -> String {
+pub(super) fn cpu_name() -> String {
     let info = std::fs::read_to_string(Path::new("/proc/cpuinfo")).unwrap_or_default();
     let line = info.lines().find_map(|l| l.strip_prefix("model name"));
     line.and_then(|l| l.split_once(':')).map_or(std::env::consts::ARCH, |(_, v)| v.trim()).into()

@@ -1,0 +1,145 @@
+//! Kernels are compared with the portable ones before they are trusted.
+//!
+//! A kernel that is wrong on one kind of processor, or in one build, would give answers that look
+//! right. So when a plan is made, each kernel that it chooses multiplies a few random blocks, and
+//! so does the scalar one; where they differ, the scalar one is used instead. That costs some tens
+//! of microseconds a type, once in the life of the process.
+
+use crate::error::Error;
+use formats::TensorType;
+use quant::{Isa, Kernels, Out, Regime};
+use std::sync::{Mutex, PoisonError};
+
+/// Columns of the comparison: a wide tile and a rest.
+const COLS: usize = 5;
+/// How far two kernels may differ, relative to the sum of magnitudes: both round.
+const BOUND: f32 = 2.0 * Kernels::ERROR_BOUND;
+
+/// What was found out so far.
+static KNOWN: Mutex<Vec<(TensorType, Isa, bool)>> = Mutex::new(Vec::new());
+
+/// The kernels of a type: those of `isa` when they agree with the scalar ones, else these.
+///
+/// # Errors
+/// As [`quant::kernels`].
+pub(crate) fn kernels(ty: TensorType, isa: Isa) -> Result<&'static Kernels, Error> {
+    let fast = quant::kernels(ty, isa)?;
+    let scalar = quant::kernels(ty, Isa::Scalar)?;
+    if isa == Isa::Scalar {
+        return Ok(fast);
+    }
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    let right = match known.iter().find(|k| (k.0, k.1) == (ty, isa)) {
+        Some(&(_, _, right)) => right,
+        None => {
+            let right =
+                agree(scalar, &|w, k, n, x, regime, y| multiply(fast, w, k, n, x, regime, y));
+            known.push((ty, isa, right));
+            right
+        }
+    };
+    Ok(if right { fast } else { scalar })
+}
+
+/// A product of `[n_rows, k]` weights with [`COLS`] columns of `x`, `[COLS, k]`, into
+/// `[COLS, n_rows]`.
+type Multiply<'a> = &'a dyn Fn(&[u8], usize, usize, &[f32], Regime, &mut [f32]);
+
+fn multiply(
+    kernels: &Kernels,
+    w: &[u8],
+    k: usize,
+    n_rows: usize,
+    x: &[f32],
+    regime: Regime,
+    y: &mut [f32],
+) {
+    let bytes = kernels.act().bytes(k);
+    let mut acts = vec![0; COLS * bytes];
+    for (x, dst) in x.chunks_exact(k).zip(acts.chunks_exact_mut(bytes)) {
+        kernels.prepare(x, dst, regime);
+    }
+    let mut out = Out::new(y, COLS, n_rows, n_rows);
+    match regime {
+        Regime::Rows => kernels.rows(w, k, n_rows, &acts, COLS, &mut out),
+        Regime::Panel => {
+            let mut scratch = vec![0; kernels.panel_scratch(COLS)];
+            kernels.panel(w, k, n_rows, &acts, COLS, &mut out, &mut scratch);
+        }
+    }
+}
+
+/// Whether `candidate` gives what `oracle` gives, in both regimes.
+fn agree(oracle: &Kernels, candidate: Multiply<'_>) -> bool {
+    let ty = oracle.tensor_type();
+    // Two whole spans and a piece of one; a panel of rows and one more.
+    let block = ty.block_len();
+    let (k, n_rows) = (512 + if block < 256 { block } else { 0 }, 33);
+    let mut w = vec![0; n_rows * ty.row_bytes(k).unwrap_or_default()];
+    if quant::random_blocks(ty, 1, &mut w).is_err() {
+        // A type that cannot be made up is left to the tests.
+        return true;
+    }
+    let mut weights = vec![0.0; n_rows * k];
+    if quant::decode(ty, &w, &mut weights).is_err() {
+        return false;
+    }
+    let x: Vec<f32> = (0..COLS * k).map(|i| ((i * 37 % 101) as f32 - 50.0) * 0.01).collect();
+    let magnitude = |c: usize, r: usize| -> f32 {
+        let (x, w) = (&x[c * k..(c + 1) * k], &weights[r * k..(r + 1) * k]);
+        x.iter().zip(w).map(|(x, w)| (x * w).abs()).sum()
+    };
+    [Regime::Rows, Regime::Panel].into_iter().all(|regime| {
+        let mut expected = vec![0.0; COLS * n_rows];
+        let mut found = vec![f32::NAN; COLS * n_rows];
+        multiply(oracle, &w, k, n_rows, &x, regime, &mut expected);
+        candidate(&w, k, n_rows, &x, regime, &mut found);
+        (0..COLS * n_rows).all(|i| {
+            // Types with offsets sum two parts, each rounded: four times the bound leaves room and
+            // still finds a code that is off by one.
+            let bound = 4.0 * BOUND * magnitude(i / n_rows, i % n_rows);
+            (found[i] - expected[i]).abs() <= bound
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kernel_of_this_machine_agrees() {
+        for isa in Isa::available() {
+            for &ty in quant::SUPPORTED {
+                assert_eq!(kernels(ty, isa).unwrap().isa(), isa, "{ty} on {isa}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_fault_in_one_value_of_either_regime_is_noticed() {
+        for &ty in quant::SUPPORTED {
+            let mut w = vec![0; ty.row_bytes(512).unwrap()];
+            if quant::random_blocks(ty, 1, &mut w).is_err() {
+                continue;
+            }
+            let oracle = quant::kernels(ty, Isa::Scalar).unwrap();
+            for faulty in [Regime::Rows, Regime::Panel] {
+                let broken = |w: &[u8], k: usize, n: usize, x: &[f32], regime, y: &mut [f32]| {
+                    multiply(oracle, w, k, n, x, regime, y);
+                    if regime == faulty {
+                        // One weight of one row, taken for zero.
+                        let mut row = vec![0.0; k];
+                        quant::decode_row(oracle.tensor_type(), w, 17, &mut row).unwrap();
+                        let at = (0..k).max_by(|&a, &b| row[a].abs().total_cmp(&row[b].abs()));
+                        let at = at.unwrap();
+                        y[3 * n + 17] -= row[at] * x[3 * k + at].max(0.1);
+                    }
+                };
+                assert!(!agree(oracle, &broken), "{ty}, {faulty:?}");
+                let silent = |_: &[u8], _: usize, _: usize, _: &[f32], _, _: &mut [f32]| {};
+                assert!(!agree(oracle, &silent), "{ty}: nothing written");
+            }
+        }
+    }
+}
