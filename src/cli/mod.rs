@@ -9,6 +9,7 @@ mod interrupt;
 mod logits;
 mod options;
 mod out;
+mod parse;
 mod perplexity;
 #[cfg(feature = "hub")]
 mod pull;
@@ -45,6 +46,8 @@ enum Command {
     Detokenize(tokenize::DetokenizeArgs),
     /// Render conversations with a chat template
     Template(template::Args),
+    /// Take answers apart: thoughts, content, tool calls
+    Parse(parse::Args),
     /// Write the logits of given tokens to a file
     Logits(logits::Args),
     /// Measure a model's speed, and what the machine could do
@@ -85,6 +88,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Tokenize(args) => tokenize::tokenize(&args),
         Command::Detokenize(args) => tokenize::detokenize(&args),
         Command::Template(args) => template::run(&args),
+        Command::Parse(args) => parse::run(&args),
         Command::Logits(args) => logits::run(args),
         Command::Bench(args) => bench::run(&args),
         Command::Doctor(args) => doctor::run(&args),

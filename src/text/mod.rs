@@ -1,5 +1,6 @@
-//! Text in and out: chat templates, tokenizers, stop strings.
+//! Text in and out: chat templates, tokenizers, stop strings, the parts of an answer.
 
+pub mod parse;
 pub mod stop;
 pub mod template;
 pub mod tokenizer;

@@ -1,0 +1,303 @@
+//! Calls that look like XML: Qwen3-Coder, MiniMax, GLM; and the choice among all that `<tool_call>` may
+//! mean.
+
+use serde_json::{Map, Value};
+
+use super::cursor::{Cursor, Next, Quotes};
+use super::json::{self, Objects};
+use super::reader::{Call, Read, Reader, got, is_name};
+use super::schema::Tools;
+
+/// The tags of one way to write calls.
+#[derive(Debug)]
+pub(super) struct Tags {
+    /// Opens a call up to its name, and what closes that tag.
+    pub(super) call: (&'static str, &'static str),
+    /// Opens a parameter up to its name, and what closes that tag.
+    pub(super) parameter: (&'static str, &'static str),
+    /// Closes a parameter.
+    pub(super) parameter_end: &'static str,
+    /// Closes a call.
+    pub(super) call_end: &'static str,
+    /// Closes all calls.
+    pub(super) end: &'static str,
+    /// One line break beside each tag belongs to the tags.
+    pub(super) breaks: bool,
+}
+
+/// `<tool_call><function=NAME><parameter=KEY>VALUE</parameter>..</function></tool_call>`
+pub(super) const QWEN: Tags = Tags {
+    call: ("<function=", ">"),
+    parameter: ("<parameter=", ">"),
+    parameter_end: "</parameter>",
+    call_end: "</function>",
+    end: "</tool_call>",
+    breaks: true,
+};
+
+/// `<minimax:tool_call><invoke name="NAME"><parameter name="KEY">VALUE</parameter>..</invoke>..`
+pub(super) const MINIMAX: Tags = Tags {
+    call: ("<invoke name=\"", "\">"),
+    parameter: ("<parameter name=\"", "\">"),
+    parameter_end: "</parameter>",
+    call_end: "</invoke>",
+    end: "</minimax:tool_call>",
+    breaks: false,
+};
+
+/// Calls in tags.
+#[derive(Debug)]
+pub(super) struct Tagged {
+    cursor: Cursor,
+    tags: &'static Tags,
+    state: State,
+    name: String,
+    key: String,
+    arguments: Map<String, Value>,
+}
+
+#[derive(Debug)]
+enum State {
+    Call,
+    Name,
+    Body,
+    Key,
+    Value,
+    CallEnd,
+    Between,
+}
+
+impl Tagged {
+    /// `is_open`: the marker has opened a call already.
+    pub(super) fn new(marker: &str, tags: &'static Tags, is_open: bool) -> Tagged {
+        let state = if is_open { State::Name } else { State::Call };
+        let (name, key, arguments) = (String::new(), String::new(), Map::new());
+        Tagged { cursor: Cursor::new(marker.len()), tags, state, name, key, arguments }
+    }
+
+    /// Goes past the rest of a tag up to its end; the name in it.
+    fn name<'t>(&mut self, text: &'t str, end: &str) -> Result<&'t str, Read> {
+        match self.cursor.name_until(text, &[end]) {
+            Next::Got((name, _)) if is_name(name.trim()) => Ok(name.trim()),
+            Next::More => Err(Read::More),
+            Next::Got(_) | Next::No => Err(Read::Bad),
+        }
+    }
+
+    /// The call is complete.
+    fn call(&mut self) -> Read {
+        let arguments = Value::Object(std::mem::take(&mut self.arguments));
+        let name = std::mem::take(&mut self.name);
+        Read::Calls(vec![Call { name, arguments, id: None }], self.cursor.spend())
+    }
+
+    /// What stands in the call: parameters, or (Functionary 3.1) a JSON object.
+    fn body(&mut self, text: &str, at_end: bool) -> Option<Read> {
+        self.cursor.skip_space(text);
+        if self.arguments.is_empty() && self.cursor.peek(text) == Some('{') {
+            match self.cursor.brackets(text, Quotes::Double) {
+                Next::Got(object) => match json::arguments(object) {
+                    Some(Value::Object(arguments)) => self.arguments = arguments,
+                    _ => return Some(Read::Bad),
+                },
+                Next::More => return Some(Read::More),
+                Next::No => return Some(Read::Bad),
+            }
+            self.state = State::CallEnd;
+            return None;
+        }
+        let tags = self.tags;
+        let words = [tags.parameter.0, tags.call_end];
+        match self.cursor.word(text, &words, at_end) {
+            Next::Got(0) => self.state = State::Key,
+            Next::Got(_) => {
+                self.state = State::Between;
+                return Some(self.call());
+            }
+            Next::More => return Some(Read::More),
+            Next::No => return Some(Read::Bad),
+        }
+        None
+    }
+}
+
+impl Reader for Tagged {
+    fn read(&mut self, text: &str, at_end: bool, tools: &Tools) -> Read {
+        let tags = self.tags;
+        loop {
+            match self.state {
+                State::Call => {
+                    self.cursor.skip_space(text);
+                    got!(self.cursor.word(text, &[tags.call.0], at_end), Read::Bad);
+                    self.state = State::Name;
+                }
+                State::Name => match self.name(text, tags.call.1) {
+                    Ok(name) => {
+                        self.name = name.to_owned();
+                        self.state = State::Body;
+                    }
+                    Err(read) => return read,
+                },
+                State::Body => {
+                    if let Some(read) = self.body(text, at_end) {
+                        return read;
+                    }
+                }
+                State::Key => match self.name(text, tags.parameter.1) {
+                    Ok(key) => {
+                        self.key = key.to_owned();
+                        self.state = State::Value;
+                    }
+                    Err(read) => return read,
+                },
+                State::Value => {
+                    let Some((value, _)) = self.cursor.until(text, &[tags.parameter_end]) else {
+                        return Read::More;
+                    };
+                    let value = if tags.breaks { without_breaks(value) } else { value };
+                    let value = tools.typed(&self.name, &self.key, value);
+                    self.arguments.insert(std::mem::take(&mut self.key), value);
+                    self.state = State::Body;
+                }
+                State::CallEnd => {
+                    self.cursor.skip_space(text);
+                    if self.cursor.word(text, &[tags.call_end], at_end) == Next::More {
+                        return Read::More;
+                    }
+                    self.state = State::Between;
+                    return self.call();
+                }
+                State::Between => {
+                    self.cursor.skip_space(text);
+                    let next = self.cursor.word(text, &[tags.call.0, tags.end], at_end);
+                    if got!(next, Read::End(self.cursor.spent)) == 1 {
+                        return Read::End(self.cursor.at);
+                    }
+                    self.state = State::Name;
+                }
+            }
+        }
+    }
+}
+
+/// The text without one line break in front and one at the end.
+fn without_breaks(text: &str) -> &str {
+    let text = text.strip_prefix("\r\n").or(text.strip_prefix('\n')).unwrap_or(text);
+    text.strip_suffix("\r\n").or(text.strip_suffix('\n')).unwrap_or(text)
+}
+
+/// GLM: `<tool_call>NAME<arg_key>KEY</arg_key><arg_value>VALUE</arg_value>..</tool_call>`, with line
+/// breaks between the tags or without.
+#[derive(Debug)]
+pub(super) struct Pairs {
+    cursor: Cursor,
+    state: PairState,
+    name: String,
+    key: String,
+    arguments: Map<String, Value>,
+}
+
+#[derive(Debug)]
+enum PairState {
+    Name,
+    Body,
+    Key,
+    ValueTag,
+    Value,
+    End,
+}
+
+impl Pairs {
+    pub(super) fn new(marker: &str) -> Pairs {
+        let (name, key, arguments) = (String::new(), String::new(), Map::new());
+        Pairs { cursor: Cursor::new(marker.len()), state: PairState::Name, name, key, arguments }
+    }
+}
+
+impl Reader for Pairs {
+    fn read(&mut self, text: &str, at_end: bool, tools: &Tools) -> Read {
+        const KEY: &str = "<arg_key>";
+        const END: &str = "</tool_call>";
+        loop {
+            match self.state {
+                PairState::Name => {
+                    self.cursor.skip_space(text);
+                    let next = self.cursor.name_until(text, &["\n", KEY, END]);
+                    let (name, which) = got!(next, Read::Bad);
+                    if !is_name(name.trim()) {
+                        return Read::Bad;
+                    }
+                    self.name = name.trim().to_owned();
+                    // The tag is looked at again, as one of the body's.
+                    self.cursor.at -= ["\n", KEY, END][which].len();
+                    self.state = PairState::Body;
+                }
+                PairState::Body => {
+                    self.cursor.skip_space(text);
+                    if got!(self.cursor.word(text, &[KEY, END], at_end), Read::Bad) == 0 {
+                        self.state = PairState::Key;
+                        continue;
+                    }
+                    self.state = PairState::End;
+                    let arguments = Value::Object(std::mem::take(&mut self.arguments));
+                    let name = std::mem::take(&mut self.name);
+                    return Read::Calls(
+                        vec![Call { name, arguments, id: None }],
+                        self.cursor.spend(),
+                    );
+                }
+                PairState::Key => {
+                    let Some((key, _)) = self.cursor.until(text, &["</arg_key>"]) else {
+                        return Read::More;
+                    };
+                    self.key = key.trim().to_owned();
+                    self.state = PairState::ValueTag;
+                }
+                PairState::ValueTag => {
+                    self.cursor.skip_space(text);
+                    got!(self.cursor.word(text, &["<arg_value>"], at_end), Read::Bad);
+                    self.state = PairState::Value;
+                }
+                PairState::Value => {
+                    let Some((value, _)) = self.cursor.until(text, &["</arg_value>"]) else {
+                        return Read::More;
+                    };
+                    let value = tools.typed(&self.name, &self.key, value);
+                    self.arguments.insert(std::mem::take(&mut self.key), value);
+                    self.state = PairState::Body;
+                }
+                PairState::End => return Read::End(self.cursor.at),
+            }
+        }
+    }
+}
+
+/// What `<tool_call>` opens: JSON, tags or pairs, as its first characters tell.
+#[derive(Debug)]
+pub(super) struct Any {
+    cursor: Cursor,
+    chosen: Option<Box<dyn Reader>>,
+}
+
+impl Any {
+    pub(super) fn new(marker: &str) -> Any {
+        Any { cursor: Cursor::new(marker.len()), chosen: None }
+    }
+}
+
+impl Reader for Any {
+    fn read(&mut self, text: &str, at_end: bool, tools: &Tools) -> Read {
+        if let Some(chosen) = &mut self.chosen {
+            return chosen.read(text, at_end, tools);
+        }
+        self.cursor.skip_space(text);
+        let marker = &text[..self.cursor.at];
+        let chosen: Box<dyn Reader> = match self.cursor.peek(text) {
+            None => return if at_end { Read::Bad } else { Read::More },
+            Some('{' | '[') => Box::new(Objects::new(marker, &["</tool_call>"])),
+            Some('<') => Box::new(Tagged::new(marker, &QWEN, false)),
+            Some(_) => Box::new(Pairs::new(marker)),
+        };
+        self.chosen.insert(chosen).read(text, at_end, tools)
+    }
+}
