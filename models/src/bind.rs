@@ -290,9 +290,9 @@ impl Binder {
             true => self.matrices(&name, rows.iter().sum(), cols, n_expert).map(Some),
             false => Ok(None),
         };
-        // `ffn_up` may be the fused name and one of the parts: a shape that fits neither is
-        // reported for the part.
-        let is_part = names.contains(&fused);
+        // `ffn_up` may be the fused name and one of the parts, if another part is there.
+        let has = |name: &&str| **name != *fused && self.has(&format!("{prefix}{name}.weight"));
+        let is_part = names.contains(&fused) && names.iter().any(|name| has(&name));
         if let Some(whole) = if is_part { whole.unwrap_or(None) } else { whole? } {
             let mut at = 0;
             return Ok(rows.map(|n| {

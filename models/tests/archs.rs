@@ -59,12 +59,16 @@ fn load(folder: &Path) -> Case {
 }
 
 fn context(case: &Case, n_seq: usize) -> Context {
+    threaded(case, n_seq, 2)
+}
+
+fn threaded(case: &Case, n_seq: usize, n_threads: usize) -> Context {
     let options = ContextOptions {
         n_ctx: Some(case.n_ctx),
         n_seq,
         type_k: KvType::F32,
         type_v: KvType::F32,
-        n_threads: Some(2),
+        n_threads: Some(n_threads),
         isa: isa(),
         ..ContextOptions::default()
     };
@@ -205,6 +209,10 @@ fn check(folder: &Path) {
             ("rolled back", nmse(&rolled_back(&case, n_vocab), &case.logits, n_vocab)),
             ("forked", nmse(&forked(&case), &case.logits, n_vocab)),
         ];
+        // One order of addition: the same bits for any number of threads and rows up to 16.
+        let [one, three] = [(1, 16), (3, 1)]
+            .map(|(n, size)| feed(&mut threaded(&case, 1, n), &case.ids, 0, 0, size));
+        assert!(one == three, "{}: other threads and steps, other bits", case.name);
         let line: Vec<String> = errors.iter().map(|(how, e)| format!("{how} {e:.1e}")).collect();
         println!("{:20} {}", case.name, line.join("  "));
         if !errors.iter().all(|(_, e)| *e <= case.max_nmse) {
