@@ -292,7 +292,7 @@ impl Binder {
         };
         // `ffn_up` may be the fused name and one of the parts, if another part is there.
         let has = |name: &&str| **name != *fused && self.has(&format!("{prefix}{name}.weight"));
-        let is_part = names.contains(&fused) && names.iter().any(|name| has(&name));
+        let is_part = names.contains(&fused) && names.iter().any(has);
         if let Some(whole) = if is_part { whole.unwrap_or(None) } else { whole? } {
             let mut at = 0;
             return Ok(rows.map(|n| {
