@@ -177,7 +177,7 @@ impl Context {
         let given = options.memory.map(|bytes| MemoryLimit { bytes, source: "the options" });
         let limit = given.or_else(memory_limit);
         let (plan, state_options) = loop {
-            let n_ubatch = options.n_ubatch.clamp(1, n_ctx);
+            let n_ubatch = n_ubatch(&model, options, n_ctx);
             let plan = Plan::new(&model.hp, &model.spec, options.isa, n_ctx, n_ubatch)?;
             let state = StateOptions {
                 n_ctx,
@@ -219,7 +219,7 @@ impl Context {
     pub fn estimate(model: &Model, options: &ContextOptions) -> Result<Estimate, Error> {
         let n_threads = options.n_threads.unwrap_or_else(default_threads).max(1);
         let n_ctx = options.n_ctx.unwrap_or(model.default_n_ctx()).max(1);
-        let n_ubatch = options.n_ubatch.clamp(1, n_ctx);
+        let n_ubatch = n_ubatch(model, options, n_ctx);
         let plan = Plan::new(&model.hp, &model.spec, options.isa, n_ctx, n_ubatch)?;
         let state = StateOptions {
             n_ctx,
@@ -354,9 +354,14 @@ impl Context {
             }
         }
         self.model.gguf().check_unchanged()?;
-        for (i, part) in rows.chunks(options.n_ubatch).enumerate() {
-            let base = i * options.n_ubatch;
+        let whole = !self.model.spec.is_causal();
+        let mut base = 0;
+        while base < rows.len() {
+            let part = step::piece(&rows[base..], options.n_ubatch, whole);
             self.batch.set(part);
+            if whole {
+                step::check_whole(&self.batch, base)?;
+            }
             for s in &self.batch.segments {
                 self.state.reserve(s.seq, s.rows.len())?;
             }
@@ -368,6 +373,7 @@ impl Context {
                 }
             }
             outcome?;
+            base += part.len();
         }
         Ok(())
     }
@@ -429,6 +435,15 @@ fn origin(reader: u32, n_layer: usize) -> String {
         0 => "the token embedding".into(),
         r if r <= n_layer => format!("layer {}", r - 1),
         _ => "the output matrix".into(),
+    }
+}
+
+/// Most rows that go through the layers at a time. Where attention looks both ways, a sequence
+/// cannot be cut, so that they are never fewer than a context.
+fn n_ubatch(model: &Model, options: &ContextOptions, n_ctx: usize) -> usize {
+    match model.spec.is_causal() {
+        true => options.n_ubatch.clamp(1, n_ctx),
+        false => options.n_ubatch.max(n_ctx),
     }
 }
 

@@ -176,6 +176,22 @@ impl Hparams {
         }
     }
 
+    /// A factor, 1 where the file names none (or 0, which some converters write for that).
+    ///
+    /// # Errors
+    /// As [`Hparams::f32`].
+    pub fn scale(&self, word: &str) -> Result<f32, Error> {
+        Ok(self.f32(word)?.filter(|&v| v != 0.0).unwrap_or(1.0))
+    }
+
+    /// Leading layers that have a dense network where the others have experts.
+    ///
+    /// # Errors
+    /// As [`Hparams::usize`].
+    pub fn n_dense(&self) -> Result<usize, Error> {
+        Ok(self.usize("leading_dense_block_count")?.unwrap_or(0))
+    }
+
     /// A count under the architecture's name.
     ///
     /// # Errors
@@ -230,16 +246,22 @@ impl Hparams {
         Ok(self.gguf.metadata().str(&self.key(word))?)
     }
 
-    /// Floats under the architecture's name, one for each block; they must be finite.
+    /// Floats under the architecture's name, one for each block; infinities are values like others.
     ///
     /// # Errors
-    /// Another type, too few, or a value that is not finite.
+    /// Another type, too few, or NaN.
     pub fn f32_per(&self, word: &str) -> Result<Option<Vec<f32>>, Error> {
         let key = self.key(word);
         match self.gguf.metadata().f32_per(&key, self.n_layer)? {
-            Some(v) if v.iter().any(|x| !x.is_finite()) => Err(bad(key, "NaN", "finite numbers")),
+            Some(v) if v.iter().any(|x| x.is_nan()) => Err(bad(key, "NaN", "numbers")),
             v => Ok(v),
         }
+    }
+
+    /// Rows of the matrix `NAME.weight` in block `il`, where the file has it.
+    pub fn rows(&self, il: usize, name: &str) -> Option<usize> {
+        let rows = self.gguf.tensor(&format!("blk.{il}.{name}.weight"))?.rows();
+        usize::try_from(rows).ok().filter(|&n| n <= MAX_DIM)
     }
 
     /// Maker of RMS norms with the file's epsilon.
@@ -361,7 +383,7 @@ impl Hparams {
                 return Err(bad(self.key("expert_gating_func"), other, known));
             }
         };
-        let scale = self.f32("expert_weights_scale")?.filter(|&s| s != 0.0).unwrap_or(1.0);
+        let scale = self.scale("expert_weights_scale")?;
         let ffn = Ffn { n_ff, ..self.gated(il, act) };
         Ok(Moe {
             score,

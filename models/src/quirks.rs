@@ -8,6 +8,9 @@ use crate::spec::{Norm, NormKind, Rope, Score};
 /// converter leaves out as the default.
 pub const ROPE_BASE: f32 = 10_000.0;
 
+/// Largest bias of ALiBi where no key gives it: the paper's, which all published models kept.
+pub const ALIBI_BIAS: f32 = 8.0;
+
 /// Gemma 3 files before the key `rope.freq_base_swa` left out the base of their windowed layers;
 /// all published ones use 10,000 there, and never stretch it.
 ///
@@ -18,11 +21,27 @@ pub fn local_rope(hp: &Hparams, global: &Rope) -> Result<Rope, Error> {
 }
 
 /// Every n-th layer attends fully where the file has no `attention.sliding_window_pattern`: the
-/// published Gemma 3 (6) and gpt-oss (2) files carry the window's size alone.
+/// published files of most families carry the window's size alone.
 ///
 /// # Errors
 /// Another type under the key, or an array shorter than the blocks.
 pub fn is_windowed(hp: &Hparams, il: usize, period: usize) -> Result<bool, Error> {
+    let period = match hp.gguf().metadata().array(&hp.key("attention.sliding_window_pattern")) {
+        Ok(Some(_)) => period,
+        _ => hp.usize("attention.sliding_window_pattern")?.unwrap_or(period).max(1),
+    };
+    is_windowed_of(hp, il, |il| !(il + 1).is_multiple_of(period))
+}
+
+/// As [`is_windowed`], with any rule for files without the key.
+///
+/// # Errors
+/// As [`is_windowed`].
+pub fn is_windowed_of(
+    hp: &Hparams,
+    il: usize,
+    rule: impl Fn(usize) -> bool,
+) -> Result<bool, Error> {
     let key = hp.key("attention.sliding_window_pattern");
     let m = hp.gguf().metadata();
     if m.array(&key).is_ok_and(|a| a.is_some()) {
@@ -32,8 +51,12 @@ pub fn is_windowed(hp: &Hparams, il: usize, period: usize) -> Result<bool, Error
         }
         return Ok(m.bool_per(&key, hp.n_layer)?.is_some_and(|flags| flags[il]));
     }
-    let period = hp.usize("attention.sliding_window_pattern")?.unwrap_or(period).max(1);
-    Ok(!(il + 1).is_multiple_of(period))
+    Ok(rule(il))
+}
+
+/// Models without rotation on every n-th layer say so in no key.
+pub fn has_rope(il: usize, period: usize) -> bool {
+    !(il + 1).is_multiple_of(period)
 }
 
 /// Gemma 3 scales scores by the query head's width, except the 62-layer form, which was trained
@@ -101,6 +124,79 @@ pub fn sigmoid_routed(hp: &Hparams) -> Result<Score, Error> {
 pub fn plamo2_rank(hp: &Hparams) -> usize {
     (hp.n_embd / 16).max(64)
 }
+
+/// Gemma 2 scales scores by the head's width, except the 46-layer form, which was trained with the
+/// width of an even split; no key says so.
+pub fn gemma2_scale(hp: &Hparams) -> f32 {
+    let width = if hp.n_layer == 46 { hp.n_embd / hp.n_head[0] } else { hp.head_dim_k };
+    1.0 / (width as f32).sqrt()
+}
+
+/// Baichuan's 40-layer form (13B) has ALiBi, the 32-layer form (7B) rotations; the files of both
+/// carry rotary keys.
+pub fn baichuan_alibi(hp: &Hparams) -> Option<f32> {
+    (hp.n_layer == 40).then_some(ALIBI_BIAS)
+}
+
+/// EXAONE 4's 64-layer form has windows of 4096; early files of it lack the key.
+///
+/// # Errors
+/// As [`Hparams::usize`].
+pub fn exaone4_window(hp: &Hparams) -> Result<usize, Error> {
+    let default = if hp.n_layer == 64 { 4096 } else { 0 };
+    Ok(hp.usize("attention.sliding_window")?.unwrap_or(default))
+}
+
+/// MiniCPM's factors on embedding, residual and (as a divisor) logits. The first files lack the
+/// keys: the published models had 12, 1.4 / sqrt(layers), and the width over 256.
+///
+/// # Errors
+/// As [`Hparams::f32`].
+pub fn minicpm_scales(hp: &Hparams) -> Result<(f32, f32, f32), Error> {
+    let or = |word: &str, default: f32| Ok::<_, Error>(hp.f32(word)?.unwrap_or(default));
+    Ok((
+        or("embedding_scale", 12.0)?,
+        or("residual_scale", 1.4 / (hp.n_layer as f32).sqrt())?,
+        or("logit_scale", hp.n_embd as f32 / 256.0)?,
+    ))
+}
+
+/// Grok 1's factors on embedding, logits and scores, and its caps on scores and router logits: its
+/// files have no keys for them.
+///
+/// # Errors
+/// As [`Hparams::f32`].
+pub fn grok_scales(hp: &Hparams) -> Result<[f32; 5], Error> {
+    let or = |word: &str, default: f32| Ok::<_, Error>(hp.f32(word)?.unwrap_or(default));
+    Ok([
+        or("embedding_scale", 78.383_67)?,
+        or("logit_scale", 0.577_350_3)?,
+        or("attention.output_scale", 0.088_388_35)?,
+        or("attn_logit_softcapping", 30.0)?,
+        or("router_logit_softcapping", 30.0)?,
+    ])
+}
+
+/// Llama 4's chunks of attention, in positions; no key gives them.
+pub const LLAMA4_CHUNK: usize = 8192;
+
+/// Llama 4's larger form (128 experts) does not normalise queries and keys; no key says so.
+pub fn llama4_has_qk_norm(hp: &Hparams) -> bool {
+    hp.n_expert != 128
+}
+
+/// Gemma 3n's cap on logits; its first files lack the key.
+pub const GEMMA3N_SOFTCAP: f32 = 30.0;
+
+/// Gemma 3n's files before `activation_sparsity_scale` were made sparse on their first ten layers,
+/// keeping what lies above the 95th percentile of a normal distribution.
+pub fn gemma3n_sparsity(il: usize) -> Option<f32> {
+    (il < 10).then_some(1.644_853_6)
+}
+
+/// Gemma 3n's layers from this one on take keys and values from earlier ones where
+/// `attention.shared_kv_layers` is absent: both published sizes compute 20 layers of their own.
+pub const GEMMA3N_OWN_KV: usize = 20;
 
 /// Tensors that old converters wrote and nothing reads: tables of rotary frequencies that follow
 /// from the base.

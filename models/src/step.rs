@@ -90,6 +90,28 @@ pub(crate) fn check(
     Ok(())
 }
 
+/// The next rows to run together, at most `n` of them. If sequences must stay `whole` they end,
+/// where that is possible, before the start of one.
+pub(crate) fn piece(rows: &[Row], n: usize, whole: bool) -> &[Row] {
+    if !whole || rows.len() <= n {
+        return &rows[..n.min(rows.len())];
+    }
+    let cut = (1..=n).rev().find(|&i| rows[i].pos == 0);
+    &rows[..cut.unwrap_or(n)]
+}
+
+/// Checks that all sequences of a micro-batch begin in it; `base` is its first row's index.
+pub(crate) fn check_whole(batch: &Batch, base: usize) -> Result<(), Error> {
+    let Some(s) = batch.segments.iter().find(|s| s.first_pos > 0) else { return Ok(()) };
+    Err(Error::BadRow {
+        row: base + batch.order[s.rows.start] as usize,
+        what: "position",
+        found: s.first_pos,
+        expected: "0: attention looks both ways, so that a sequence goes through in one step"
+            .into(),
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -111,6 +133,20 @@ mod tests {
             ]
         );
         assert_eq!(batch.wanted, [0, 2]);
+    }
+
+    #[test]
+    fn whole_sequences_stay_together() {
+        let rows = [row(0, 0), row(0, 1), row(1, 0), row(1, 1), row(1, 2)];
+        assert_eq!(piece(&rows, 4, false).len(), 4);
+        assert_eq!(piece(&rows, 4, true).len(), 2);
+        assert_eq!(piece(&rows[2..], 4, true).len(), 3);
+        let mut batch = Batch::default();
+        batch.set(&rows[1..]);
+        let e = check_whole(&batch, 1).unwrap_err().to_string();
+        assert!(e.starts_with("row 1 of the step: position is 1; expected 0"), "{e}");
+        batch.set(&rows);
+        assert!(check_whole(&batch, 0).is_ok());
     }
 
     #[test]

@@ -1,24 +1,36 @@
 //! Phi-3 and Phi-4: fused tensors, partial rotation, LongRoPE.
 
-use super::decoder;
+use super::{block, decoder};
 use crate::error::Error;
 use crate::hparams::Hparams;
-use crate::spec::{Act, Body, ModelSpec, Pairing, RopeScaling, pre, seq};
+use crate::spec::{Act, Attn, Body, ModelSpec, Moe, Norm, NormKind, Pairing, RopeScaling};
+
+/// The rotation of a file that says by its factor tensors, not by a key, that it is LongRoPE.
+fn long_rope(hp: &Hparams, mut attn: Attn) -> Result<Attn, Error> {
+    let n_ctx_orig = hp.usize("rope.scaling.original_context_length")?.unwrap_or(hp.n_ctx_train);
+    let attn_factor = hp.positive("rope.scaling.attn_factor")?.unwrap_or(1.0);
+    if let Some(rope) = &mut attn.rope {
+        rope.scaling = RopeScaling::Long { n_ctx_orig, attn_factor };
+    }
+    Ok(attn)
+}
 
 pub(super) fn phi3(hp: &Hparams) -> Result<ModelSpec, Error> {
     let rms = hp.rms()?;
     decoder(hp, rms("output_norm"), |il| {
-        let mut attn = hp.attn(il, Pairing::Halves)?;
-        if let Some(rope) = &mut attn.rope {
-            // The files say by their factor tensors, not by a key, that they are LongRoPE.
-            rope.scaling = RopeScaling::Long {
-                n_ctx_orig: hp
-                    .usize("rope.scaling.original_context_length")?
-                    .unwrap_or(hp.n_ctx_train),
-                attn_factor: hp.positive("rope.scaling.attn_factor")?.unwrap_or(1.0),
-            };
-        }
+        let attn = long_rope(hp, hp.attn(il, Pairing::Halves)?)?;
         let ffn = Body::Ffn(hp.gated(il, Act::Silu));
-        Ok(seq([pre(rms("attn_norm"), Body::Attn(attn)), pre(rms("ffn_norm"), ffn)]))
+        Ok(block(rms, attn, ffn))
+    })
+}
+
+/// Phi-3.5 MoE: layer norms with the epsilon that the file names after RMS norms.
+pub(super) fn phimoe(hp: &Hparams) -> Result<ModelSpec, Error> {
+    let rms = hp.rms()?;
+    let norm = |name| Norm { kind: NormKind::Layer, ..rms(name) };
+    decoder(hp, norm("output_norm"), |il| {
+        let attn = long_rope(hp, hp.attn(il, Pairing::Halves)?)?;
+        let experts = Moe { renorm: true, ..hp.experts(il, Act::Silu)? };
+        Ok(block(norm, attn, Body::Moe(experts)))
     })
 }

@@ -86,6 +86,14 @@ pub struct QkNorm {
     pub after_rope: bool,
 }
 
+impl QkNorm {
+    /// The same norm after the rotation.
+    #[must_use]
+    pub fn after_rope(self) -> QkNorm {
+        QkNorm { after_rope: true, ..self }
+    }
+}
+
 /// What a norm of queries or keys takes together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Span {

@@ -35,6 +35,14 @@ pub struct ModelSpec {
     pub head: Head,
 }
 
+impl ModelSpec {
+    /// Whether no position sees a later one.
+    pub fn is_causal(&self) -> bool {
+        let branches = self.stack.layers.iter().flat_map(|l| &l.stages).flat_map(|s| &s.branches);
+        branches.filter_map(|b| b.body.attn()).all(|a| a.causal)
+    }
+}
+
 /// Input, layers, final norm.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Stack {
@@ -195,6 +203,16 @@ pub enum Body {
     LowRank(LowRank),
     /// `proj(act(inp_gate(x)) * e)`, e this layer's part of [`PerLayerInput`].
     PerLayer(PerLayer),
+}
+
+impl Body {
+    /// The attention, where the body is one.
+    pub fn attn(&self) -> Option<&Attn> {
+        match self {
+            Body::Attn(a) => Some(a),
+            _ => None,
+        }
+    }
 }
 
 /// A low-rank residual; tensors `laurel_l`, `laurel_r`.
