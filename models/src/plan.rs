@@ -232,10 +232,11 @@ impl Lower<'_> {
         for stage in &layer.stages {
             stages.push(self.stage(&prefix, stage)?);
         }
-        let keep = stages.iter().flat_map(|s| &s.branches).any(|b| match &b.op {
-            Op::Moe(m) => m.reads_layer_input(),
+        let reads = |b: &BranchPlan| match &b.op {
+            Op::Moe(m) => m.reads_layer_input() || b.read == Read::LayerInput,
             _ => b.read == Read::LayerInput,
-        });
+        };
+        let keep = stages.iter().flat_map(|s| &s.branches).any(reads);
         let per_layer = match (&spec.streams, layer.stages.last()) {
             (Streams::AltUp { .. }, Some(last)) if is_per_layer(last) => stages.pop(),
             _ => None,

@@ -59,6 +59,16 @@ pub fn has_rope(il: usize, period: usize) -> bool {
     !(il + 1).is_multiple_of(period)
 }
 
+/// SmallThinker rotates on all layers where it has no windows, else on all but layers 0, 4, ...; the
+/// reference reads a file of just four layers as one that rotates on all.
+///
+/// # Errors
+/// As [`Hparams::usize`].
+pub fn smallthinker_has_rope(hp: &Hparams, il: usize) -> Result<bool, Error> {
+    let window = hp.usize("attention.sliding_window")?.unwrap_or(0);
+    Ok(window == 0 || hp.n_layer == 4 || !il.is_multiple_of(4))
+}
+
 /// Gemma 3 scales scores by the query head's width, except the 62-layer form, which was trained
 /// with the width of an even split; no key says so.
 pub fn gemma3_scale(hp: &Hparams) -> f32 {
@@ -161,19 +171,18 @@ pub fn minicpm_scales(hp: &Hparams) -> Result<(f32, f32, f32), Error> {
     ))
 }
 
-/// Grok 1's factors on embedding, logits and scores, and its caps on scores and router logits: its
-/// files have no keys for them.
+/// Grok 1's factors on embedding, logits and scores, and its cap on scores: its files have no keys
+/// for them. (`router_logit_softcapping` is not read: the reference does not apply it either.)
 ///
 /// # Errors
 /// As [`Hparams::f32`].
-pub fn grok_scales(hp: &Hparams) -> Result<[f32; 5], Error> {
+pub fn grok_scales(hp: &Hparams) -> Result<[f32; 4], Error> {
     let or = |word: &str, default: f32| Ok::<_, Error>(hp.f32(word)?.unwrap_or(default));
     Ok([
         or("embedding_scale", 78.383_67)?,
         or("logit_scale", 0.577_350_3)?,
         or("attention.output_scale", 0.088_388_35)?,
         or("attn_logit_softcapping", 30.0)?,
-        or("router_logit_softcapping", 30.0)?,
     ])
 }
 

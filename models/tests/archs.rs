@@ -190,8 +190,11 @@ fn nmse(a: &[f32], b: &[f32], n_vocab: usize) -> f64 {
     error / power
 }
 
-/// Errors of one case, by how it was run.
-fn errors(path: &Path) -> Result<(f64, Vec<(&'static str, f64)>), models::Error> {
+/// An error, and how the case was run.
+type Run = (&'static str, f64);
+
+/// The bound of one case, and its errors.
+fn errors(path: &Path) -> Result<(f64, Vec<Run>), models::Error> {
     let case = load(path)?;
     let n_vocab = case.logits.len() / case.ids.len();
     let n = case.ids.len();

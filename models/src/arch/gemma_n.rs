@@ -105,7 +105,7 @@ fn gemma4_experts(hp: &Hparams, il: usize) -> Result<Body, Error> {
     let Norm { kind, eps, .. } = hp.rms()?("");
     let norm = Some(Norm { kind, eps, name: Some("ffn_gate_inp.scale") });
     let scale = 1.0 / (hp.n_embd as f32).sqrt();
-    let router = Router { read: Read::Stream, norm, scale, softcap: None };
+    let router = Router { read: Read::Stream, norm, scale };
     Ok(Body::Moe(Moe { router, renorm: true, ..experts }))
 }
 

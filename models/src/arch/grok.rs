@@ -1,22 +1,20 @@
-//! Grok 1 and 2: factors everywhere, caps on scores and on the router, norms after both bodies.
+//! Grok 1 and 2: factors everywhere, a cap on scores, norms after both bodies.
 
 use super::decoder;
 use crate::error::Error;
 use crate::hparams::Hparams;
 use crate::quirks;
-use crate::spec::{Act, Attn, Body, Input, Layer, ModelSpec, Moe, Pairing, Router, pre, stage};
+use crate::spec::{Act, Attn, Body, Input, Layer, ModelSpec, Moe, Pairing, pre, stage};
 
 pub(super) fn grok(hp: &Hparams) -> Result<ModelSpec, Error> {
     let rms = hp.rms()?;
-    let [embd, logits, scale, cap, router_cap] = quirks::grok_scales(hp)?;
+    let [embd, logits, scale, cap] = quirks::grok_scales(hp)?;
     let mut model = decoder(hp, rms("output_norm"), |il| {
         let softcap = Some(cap).filter(|&c| c > 0.0);
         let attn = Attn { scale, softcap, ..hp.attn(il, Pairing::Halves)? };
         let attn = pre(rms("attn_norm"), Body::Attn(attn)).post(rms("attn_output_norm"));
         let experts = hp.experts(il, Act::GeluTanh)?;
-        let softcap = Some(router_cap).filter(|&c| c > 0.0);
-        let router = Router { softcap, ..experts.router.clone() };
-        let experts = Body::Moe(Moe { router, renorm: true, ..experts });
+        let experts = Body::Moe(Moe { renorm: true, ..experts });
         let mut mlp = stage([pre(rms("ffn_norm"), experts)]);
         // Grok 2 runs a dense network beside the experts.
         if hp.has(il, "ffn_up") {

@@ -3,6 +3,7 @@
 use super::{block, decoder};
 use crate::error::Error;
 use crate::hparams::Hparams;
+use crate::quirks;
 use crate::spec::{
     Act, Adjugate, Attn, Body, Layer, ModelSpec, Moe, Pairing, Read, Router, Score, Span, moe, pre,
     seq, stage,
@@ -63,9 +64,9 @@ pub(super) fn smallthinker(hp: &Hparams) -> Result<ModelSpec, Error> {
         let mut attn = hp.attn(il, Pairing::Halves)?;
         if !il.is_multiple_of(4) {
             super::windows::set_window(hp, &mut attn)?;
-        } else {
-            attn.rope = None;
         }
+        let rotates = quirks::smallthinker_has_rope(hp, il)?;
+        attn.rope = attn.rope.filter(|_| rotates);
         let experts = hp.experts(il, Act::Relu)?;
         let router = Router { read: Read::LayerInput, ..experts.router.clone() };
         let renorm = experts.score == Score::Sigmoid || experts.renorm;

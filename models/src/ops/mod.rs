@@ -259,7 +259,7 @@ impl Buffers {
             attend: Buffer::new(w.attend),
             panel: Buffer::new(w.panel),
             routes: Buffer::new(3 * slots + 2 * w.n_expert + 1),
-            route_weights: Buffer::new(slots),
+            route_weights: Buffer::new(2 * slots),
         };
         Buffers {
             x: floats(w.n_embd),

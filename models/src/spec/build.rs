@@ -59,7 +59,7 @@ pub fn moe(n_expert: usize, n_expert_used: usize, ffn: Ffn) -> Moe {
         n_expert,
         n_expert_used,
         ffn,
-        router: Router { read: Read::Stream, norm: None, scale: 1.0, softcap: None },
+        router: Router { read: Read::Stream, norm: None, scale: 1.0 },
         score: Score::Softmax,
         groups: None,
         renorm: true,

@@ -92,8 +92,6 @@ pub struct Router {
     pub norm: Option<Norm>,
     /// Factor on the logits.
     pub scale: f32,
-    /// `cap * tanh(logit / cap)`.
-    pub softcap: Option<f32>,
 }
 
 /// How router logits become weights.
@@ -128,7 +126,9 @@ pub struct Shared {
 }
 
 /// Networks of which each serves several neighbouring experts (GroveMoE, Wu et al. 2025). Tensors:
-/// `ffn_gate_chexps`, `ffn_up_chexps`, `ffn_down_chexps`.
+/// `ffn_gate_chexps`, `ffn_up_chexps`, `ffn_down_chexps`. As the reference for this file format
+/// computes it, they read what the experts gave rather than what the experts read, and network g
+/// has the score of expert g.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Adjugate {
     /// Experts that share one.

@@ -90,8 +90,19 @@ impl SharedNet {
     }
 }
 
+/// What [`Moe::run_bank`] is to do.
+pub(super) struct Job<'a> {
+    pub(super) bank: &'a Bank,
+    /// A network beside it, for every row.
+    pub(super) shared: Option<&'a SharedNet>,
+    /// Factor on the weights.
+    pub(super) factor: f32,
+    /// Add the input to the result.
+    pub(super) plus: bool,
+}
+
 /// A chunk of weight rows of one network.
-enum Job {
+enum Chunk {
     /// Network, weight rows, slots.
     Expert(usize, Range<usize>, Range<usize>),
     /// Weight rows of the shared network.
@@ -99,64 +110,68 @@ enum Job {
 }
 
 impl Moe {
-    /// All chosen networks of one bank, and the shared one beside them: `factor` times the weighted
-    /// sums to `dest`.
+    /// All chosen networks of one bank, and the shared one beside them: the weighted sums to `dest`.
     pub(super) fn run_bank(
         &self,
         w: &Worker<'_>,
         cx: &Cx<'_>,
         (src, acts): (&Source<'_>, &Acts<'_>),
         routes: &Routes<'_>,
-        (bank, shared): (&Bank, Option<&SharedNet>),
-        factor: f32,
+        job: Job<'_>,
         dest: Dest<'_>,
     ) -> Result<(), Stop> {
+        let Job { bank, shared, factor, plus } = job;
         let (n, n_embd, n_ff) = (cx.n_rows(), cx.bufs.widths.n_embd, bank.hidden.n_ff());
         let slots = n * routes.n_used;
         let gathered = self.gather(w, cx, (src, acts), routes, (bank, slots))?;
         let widths = (n_ff, shared.map_or(0, |s| s.hidden.n_ff()));
-        share_out(w, cx, routes, bank, widths, |private, job| {
+        share_out(w, cx, routes, bank, widths, |private, chunk| {
             // SAFETY: each claim is a set of slots (or rows) and columns of its own.
             unsafe {
-                match (job, shared) {
-                    (Job::Expert(expert, rows, slots), _) => {
+                match (chunk, shared) {
+                    (Chunk::Expert(expert, rows, slots), _) => {
                         let h = cx.bufs.expert_h.as_mut_ptr().add(slots.start * n_ff);
                         let part = gathered.part(slots.clone());
                         bank.hidden.run(cx, private, (expert, &rows), (&part, slots.len()), h);
                     }
-                    (Job::Shared(rows), Some(s)) => {
+                    (Chunk::Shared(rows), Some(s)) => {
                         let h = cx.bufs.h.as_mut_ptr();
                         s.hidden.run(cx, private, (0, &rows), (acts, n), h);
                     }
-                    (Job::Shared(_), None) => {}
+                    (Chunk::Shared(_), None) => {}
                 }
             }
         });
         w.barrier()?;
         let (down, shared_down) = prepare_hidden(w, cx, gathered.regime(), slots, bank, shared)?;
         let widths = (n_embd, if shared.is_some() { n_embd } else { 0 });
-        share_out(w, cx, routes, bank, widths, |private, job| {
+        share_out(w, cx, routes, bank, widths, |private, chunk| {
             // SAFETY: as above.
             unsafe {
-                match (job, shared) {
-                    (Job::Expert(expert, rows, slots), _) => {
+                match (chunk, shared) {
+                    (Chunk::Expert(expert, rows, slots), _) => {
                         let y = cx.bufs.expert_y.as_mut_ptr();
                         let y = y.add(slots.start * n_embd + rows.start);
                         let part = (&down.part(slots.clone()), slots.len());
                         linear::multiply(cx, private, &bank.down, (expert, &rows), part, y, n_embd);
                     }
-                    (Job::Shared(rows), Some(s)) => {
+                    (Chunk::Shared(rows), Some(s)) => {
                         let y = cx.bufs.o.as_mut_ptr().add(rows.start);
                         let part = (&shared_down, n);
                         linear::multiply(cx, private, &s.down, (0, &rows), part, y, n_embd);
                     }
-                    (Job::Shared(_), None) => {}
+                    (Chunk::Shared(_), None) => {}
                 }
             }
         });
         w.barrier()?;
-        let weigh = if self.spec.weigh_input { None } else { Some(factor) };
-        combine(w, cx, routes, shared, weigh, dest);
+        let weights = match bank.n_expert_each {
+            1 => routes.weights,
+            _ => routes.adjugate_weights,
+        };
+        let weights = if self.spec.weigh_input { None } else { Some((factor, weights)) };
+        let beside = shared.map(|s| (s.scale, s.gate.is_some())).or(plus.then_some((1.0, false)));
+        combine(w, cx, routes, weights, beside, dest);
         w.barrier()
     }
 
@@ -250,7 +265,7 @@ fn share_out(
     routes: &Routes<'_>,
     bank: &Bank,
     widths: (usize, usize),
-    run: impl Fn(&Private, Job),
+    run: impl Fn(&Private, Chunk),
 ) {
     let private = &cx.bufs.private[w.index()];
     let chunk = |n: usize| (linear::chunk(w, n), n.div_ceil(linear::chunk(w, n)));
@@ -258,25 +273,26 @@ fn share_out(
     while let Some(claim) = w.claim(bank.n * chunks + shared_chunks, 1) {
         let Some(i) = claim.start.checked_sub(shared_chunks) else {
             let first = claim.start * shared_size;
-            run(private, Job::Shared(first..widths.1.min(first + shared_size)));
+            run(private, Chunk::Shared(first..widths.1.min(first + shared_size)));
             continue;
         };
         let (net, first) = (i / chunks, i % chunks * size);
         let slots = routes.slots(net * bank.n_expert_each..(net + 1) * bank.n_expert_each);
         if !slots.is_empty() {
-            run(private, Job::Expert(net, first..widths.0.min(first + size), slots));
+            run(private, Chunk::Expert(net, first..widths.0.min(first + size), slots));
         }
     }
 }
 
-/// Weighted sums of each row's experts, and the shared network's result. `weigh` is a factor on
-/// the weights; `None` where the weights have been used already.
+/// Weighted sums of each row's experts. `weights` come with a factor; `None` where they have been
+/// used already. `beside` adds what stands in the buffer of results, times a factor and, if so, the
+/// logistic function of the row's gate.
 fn combine(
     w: &Worker<'_>,
     cx: &Cx<'_>,
     routes: &Routes<'_>,
-    shared: Option<&SharedNet>,
-    weigh: Option<f32>,
+    weights: Option<(f32, &[f32])>,
+    beside: Option<(f32, bool)>,
     dest: Dest<'_>,
 ) {
     let n_embd = cx.bufs.widths.n_embd;
@@ -295,16 +311,17 @@ fn combine(
                 for choice in row * routes.n_used..(row + 1) * routes.n_used {
                     let s = routes.slot_of[choice] as usize;
                     let y = cx.bufs.expert_y.part(s * n_embd..(s + 1) * n_embd);
-                    let weight = weigh.map_or(1.0, |f| f * routes.weights[choice]);
+                    let weight = weights.map_or(1.0, |(f, w)| f * w[choice]);
                     cx.vec.add_scaled(out, whole * weight, y);
                 }
-                if let Some(net) = shared {
-                    let mut gate = [0.0];
-                    gate.copy_from_slice(cx.bufs.g.part(row..row + 1));
-                    cx.vec.sigmoid(&mut gate);
-                    let gate = if net.gate.is_some() { gate[0] } else { 1.0 };
+                if let Some((scale, gated)) = beside {
+                    let mut gate = [1.0];
+                    if gated {
+                        gate.copy_from_slice(cx.bufs.g.part(row..row + 1));
+                        cx.vec.sigmoid(&mut gate);
+                    }
                     let y = cx.bufs.o.part(row * n_embd..(row + 1) * n_embd);
-                    cx.vec.add_scaled(out, whole * net.scale * gate, y);
+                    cx.vec.add_scaled(out, whole * scale * gate[0], y);
                 }
             }
         }

@@ -16,7 +16,7 @@ use crate::error::Error;
 use crate::plan::Lower;
 use crate::spec::{self, Read};
 use crate::team::{Stop, Worker};
-use bank::{Bank, BankNames, SharedNet};
+use bank::{Bank, BankNames, Job, SharedNet};
 use std::sync::Arc;
 
 pub(crate) struct Moe {
@@ -73,6 +73,9 @@ impl Moe {
         let w = &mut lower.widths;
         w.n_expert = w.n_expert.max(n);
         w.n_expert_used = w.n_expert_used.max(m.n_expert_used);
+        if adjugate.is_some() {
+            w.o = w.o.max(n_embd);
+        }
         w.keep |= m.router.read == Read::LayerInput;
         Ok(Moe {
             router: lower.linear(router)?,
@@ -108,17 +111,18 @@ impl Moe {
     ) -> Result<(), Stop> {
         let acts = self.router_logits(w, cx, src)?;
         let routes = self.route(cx, &cx.bufs.private[w.index()]);
-        let shared = self.shared.as_ref();
-        self.run_bank(w, cx, (src, &acts), &routes, (&self.experts, shared), 1.0, dest)?;
-        if let (Some(bank), Some(a)) = (&self.adjugate, &self.spec.adjugate) {
-            // Their results come on top of what the experts have left.
-            let dest = match dest {
-                Dest::Set(buffer, stride) => Dest::Add(buffer, stride, 1.0),
-                add @ Dest::Add(..) => add,
-            };
-            self.run_bank(w, cx, (src, &acts), &routes, (bank, None), a.scale, dest)?;
-        }
-        Ok(())
+        let (experts, n) = (&self.experts, src.cols);
+        let (Some(bank), Some(a)) = (&self.adjugate, &self.spec.adjugate) else {
+            let job = Job { bank: experts, shared: self.shared.as_ref(), factor: 1.0, plus: false };
+            return self.run_bank(w, cx, (src, &acts), &routes, job, dest);
+        };
+        // The shared networks read what the experts gave, and their results come on top of it.
+        let job = Job { bank: experts, shared: None, factor: 1.0, plus: false };
+        self.run_bank(w, cx, (src, &acts), &routes, job, Dest::Set(&cx.bufs.o, n))?;
+        let src = Source::plain(&cx.bufs.o, n);
+        let acts = linear::prepare(w, cx, &src, &bank.hidden.users())?;
+        let job = Job { bank, shared: None, factor: a.scale, plus: true };
+        self.run_bank(w, cx, (&src, &acts), &routes, job, dest)
     }
 
     /// The router's logits (and the shared network's gate) to their buffers. Returns the experts'

@@ -16,6 +16,8 @@ pub(super) struct Routes<'a> {
     start: &'a [u32],
     /// Weight of each (row, choice).
     pub(super) weights: &'a [f32],
+    /// Weight of each (row, choice) for the networks that neighbouring experts share.
+    pub(super) adjugate_weights: &'a [f32],
 }
 
 impl Routes<'_> {
@@ -34,7 +36,7 @@ impl Moe {
         let (ids, weights, scores) = unsafe {
             (
                 private.routes.part_mut(0..private.routes.len()),
-                private.route_weights.part_mut(0..slots),
+                private.route_weights.part_mut(0..2 * slots),
                 private.row.part_mut(0..2 * n_expert),
             )
         };
@@ -45,6 +47,7 @@ impl Moe {
         let next = &mut next[..n_expert];
         start.fill(0);
         let (scores, select) = scores.split_at_mut(n_expert);
+        let (weights, adjugate_weights) = weights.split_at_mut(slots);
         for row in 0..n {
             // SAFETY: router logits were finished in the phase before.
             scores.copy_from_slice(unsafe {
@@ -52,7 +55,14 @@ impl Moe {
             });
             let range = row * used..(row + 1) * used;
             let chosen = &mut chosen[range.clone()];
-            self.choose(cx, scores, select, chosen, &mut weights[range]);
+            self.choose(cx, scores, select, chosen, &mut weights[range.clone()]);
+            if let Some(a) = &self.spec.adjugate {
+                let weights = &mut adjugate_weights[range];
+                for (w, &e) in weights.iter_mut().zip(&*chosen) {
+                    *w = scores[e as usize / a.n_expert_each];
+                }
+                self.weigh(cx, weights);
+            }
             chosen.iter().for_each(|&e| start[e as usize + 1] += 1);
         }
         for e in 0..n_expert {
@@ -65,7 +75,7 @@ impl Moe {
             slot_of[choice] = slot;
             choice_at[slot as usize] = choice as u32;
         }
-        Routes { n_used: used, slot_of, choice_at, start, weights }
+        Routes { n_used: used, slot_of, choice_at, start, weights, adjugate_weights }
     }
 
     /// The best experts of one row, best first (the lower id on a tie), and their weights.
@@ -80,9 +90,6 @@ impl Moe {
         let m = &self.spec;
         if m.router.scale != 1.0 {
             cx.vec.scale(scores, m.router.scale);
-        }
-        if let Some(cap) = m.router.softcap {
-            cx.vec.softcap(scores, cap);
         }
         match m.score {
             Score::Softmax => cx.vec.softmax(scores, None),
@@ -105,6 +112,12 @@ impl Moe {
         if m.score == Score::SoftmaxOfChosen {
             cx.vec.softmax(weights, None);
         }
+        self.weigh(cx, weights);
+    }
+
+    /// Renormalises and scales the weights of one row.
+    fn weigh(&self, cx: &Cx<'_>, weights: &mut [f32]) {
+        let m = &self.spec;
         let sum: f32 = weights.iter().sum();
         // A sum of zero means that every chosen expert has no weight at all: leave it so.
         if m.renorm && sum > 0.0 {
