@@ -34,7 +34,7 @@ pub mod text;
 
 pub use error::{Error, ErrorKind};
 pub use formats;
-pub use model::{Message, Model, ModelOptions, load_tokenizer};
+pub use model::{ChatOptions, Message, Model, ModelOptions, Prompt, load_tokenizer};
 pub use models;
 pub use models::Cancel;
 pub use quant;

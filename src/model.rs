@@ -2,8 +2,9 @@
 
 use crate::error::Error;
 use crate::text::Segment;
-use crate::text::template::{ChatTemplate, RenderInput, fallback};
-use crate::text::tokenizer::{Show, Special, Tokenizer};
+use crate::text::parse::Format;
+use crate::text::template::{ChatTemplate, RenderInput, fallback, think};
+use crate::text::tokenizer::{Show, Special, TokenType, Tokenizer};
 use formats::{Access, Gguf};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -45,14 +46,38 @@ pub struct Message {
     pub role: String,
     /// The text.
     pub content: String,
+    /// The thoughts before it, for templates that want those of earlier turns.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reasoning_content: Option<String>,
 }
 
 impl Message {
     /// A turn.
     pub fn new(role: impl Into<String>, content: impl Into<String>) -> Message {
-        Message { role: role.into(), content: content.into() }
+        Message { role: role.into(), content: content.into(), reasoning_content: None }
     }
 }
+
+/// What is asked of an answer beside its conversation.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ChatOptions {
+    /// Whether the model is to write down thoughts first; `None` leaves it to the template.
+    pub think: Option<bool>,
+}
+
+/// A conversation as a prompt.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Prompt {
+    /// Its tokens.
+    pub tokens: Vec<u32>,
+    /// The end of its text: what an answer begins with depends on it.
+    pub tail: String,
+    /// [`ChatOptions::think`] could be honoured.
+    pub steered: bool,
+}
+
+/// Bytes of a prompt's end that a parser of answers may look at.
+const TAIL_BYTES: usize = 64;
 
 impl Model {
     /// Opens a file and reads what it says of itself; its tensors are looked at by
@@ -119,14 +144,40 @@ impl Model {
         if let Some(t) = self.inner.template.get() {
             return Ok(t);
         }
-        let template = match self.own_template()? {
-            Some(source) => ChatTemplate::new(source)?,
-            None => {
-                let tokenizer = self.tokenizer()?;
-                ChatTemplate::new(fallback(|text| tokenizer.id_of(text).is_some()).source)?
-            }
-        };
+        let template = ChatTemplate::new(self.template_source()?)?;
         Ok(self.inner.template.get_or_init(|| template))
+    }
+
+    /// The source of [`Model::chat_template`].
+    fn template_source(&self) -> Result<&str, Error> {
+        if let Some(source) = self.own_template()? {
+            return Ok(source);
+        }
+        let tokenizer = self.tokenizer()?;
+        Ok(fallback(|text| tokenizer.id_of(text).is_some()).source)
+    }
+
+    /// How this model writes thoughts and calls, as its chat template shows.
+    ///
+    /// # Errors
+    /// As [`Model::chat_template`].
+    pub fn answer_format(&self) -> Result<Format, Error> {
+        Ok(Format::of_template(self.template_source()?))
+    }
+
+    /// Control tokens that stand in answers as markers of thoughts and calls, in rising order: what
+    /// reads those needs their text ([`crate::Limits::shown`]).
+    ///
+    /// # Errors
+    /// As [`Model::chat_template`].
+    pub fn answer_markers(&self) -> Result<Vec<u32>, Error> {
+        let (format, tokenizer) = (self.answer_format()?, self.tokenizer()?);
+        let is_marker = |id: &u32| {
+            let bytes = tokenizer.token_bytes(*id).unwrap_or_default();
+            let is_hidden = tokenizer.token_type(*id) == Some(TokenType::Control);
+            is_hidden && std::str::from_utf8(bytes).is_ok_and(|text| format.has_marker(text))
+        };
+        Ok((0..tokenizer.n_tokens() as u32).filter(is_marker).collect())
     }
 
     /// The template that the file carries.
@@ -168,12 +219,40 @@ impl Model {
     /// # Errors
     /// As [`Model::chat_segments`].
     pub fn chat_tokens(&self, messages: &[Message]) -> Result<Vec<u32>, Error> {
-        let list = messages
-            .iter()
-            .map(|m| serde_json::json!({"role": m.role, "content": m.content}))
-            .collect();
-        let segments = self.chat_segments(RenderInput::new(serde_json::Value::Array(list)))?;
-        Ok(self.tokenizer()?.encode_segments(&segments)?)
+        Ok(self.chat_prompt(messages, &ChatOptions::default())?.tokens)
+    }
+
+    /// The same, asked for in a certain way, with what is to be known to read the answer.
+    ///
+    /// # Errors
+    /// As [`Model::chat_segments`].
+    pub fn chat_prompt(
+        &self,
+        messages: &[Message],
+        options: &ChatOptions,
+    ) -> Result<Prompt, Error> {
+        let object = |m: &Message| {
+            let mut object = serde_json::json!({"role": m.role, "content": m.content});
+            if let Some(reasoning) = &m.reasoning_content {
+                object["reasoning_content"] = reasoning.as_str().into();
+            }
+            object
+        };
+        let source = self.template_source()?;
+        let mut input = RenderInput::new(messages.iter().map(object).collect());
+        let knows = options
+            .think
+            .is_some_and(|on| think::steer(source, on, &mut input.kwargs, &mut input.messages));
+        let mut segments = self.chat_segments(input)?;
+        let has_tags = source.contains("<think>");
+        if let Some(on) = options.think.filter(|_| has_tags) {
+            think::complete(&mut segments, on, knows);
+        }
+        let text: String = segments.iter().map(|s| s.text.as_str()).collect();
+        let tail =
+            text[text.ceil_char_boundary(text.len().saturating_sub(TAIL_BYTES))..].to_owned();
+        let tokens = self.tokenizer()?.encode_segments(&segments)?;
+        Ok(Prompt { tokens, tail, steered: options.think.is_none() || knows || has_tags })
     }
 
     /// The tokens of a text as it is, with BOS where the file asks for it.

@@ -46,6 +46,8 @@ pub struct Limits {
     pub n_predict: Option<usize>,
     /// Texts that end the answer; they are not part of it.
     pub stop: Vec<String>,
+    /// Control tokens whose text is part of the answer, in rising order; others are not shown.
+    pub shown: Vec<u32>,
 }
 
 /// Why an answer ended.
@@ -207,6 +209,8 @@ impl Session {
             if tokenizer.is_eog(token) {
                 break Finish::EndOfAnswer(token);
             }
+            let is_shown = limits.shown.binary_search(&token).is_ok();
+            detokenizer.show(if is_shown { Show::All } else { Show::Text });
             let text = stop.push(detokenizer.push(tokenizer, token)?);
             if !text.is_empty() && on_text(text).is_break() {
                 break Finish::Cancelled;

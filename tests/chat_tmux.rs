@@ -164,6 +164,27 @@ fn ctrl_c_stops_the_answer_and_not_the_program() {
 }
 
 #[test]
+fn a_program_that_is_asked_to_end_leaves_the_terminal_as_it_was() {
+    let Some(t) = Terminal::new("-n 3 -c 512") else { return };
+    t.prompt("");
+    let file = t.folder.path().join("pid");
+    let chat = t.command("-n 3 -c 512");
+    let chat = chat.split(';').next().unwrap();
+    let own = format!("echo $$ > '{}'; exec env {chat}", file.display());
+    let line = format!("sh -c \"{own}\"; stty -a; echo ended; cat").replace("$$", "\\$\\$");
+    t.tmux(&["respawn-pane", "-k", &line]);
+    t.prompt("");
+    let pid = std::fs::read_to_string(&file).unwrap();
+    let kill = Command::new("kill").args(["-TERM", pid.trim()]).status().unwrap();
+    assert!(kill.success());
+    let screen = t.until("end", |s| s.lines().any(|l| l == "ended"));
+    for flag in ["icanon", "echo", "isig"] {
+        let is_on = screen.split([' ', ';', '\n']).any(|word| word == flag);
+        assert!(is_on, "{flag} is off:\n{screen}");
+    }
+}
+
+#[test]
 fn pasted_and_continued_lines_are_one_message() {
     let Some(t) = Terminal::new("-n 3 -c 512") else { return };
     t.prompt("");

@@ -302,6 +302,95 @@ fn template_less_models_get_a_format() {
 }
 
 #[test]
+fn families_without_a_template_are_known_by_their_tokens() {
+    use pumice::text::template::fallback;
+    let messages = serde_json::json!([
+        {"role": "system", "content": "S"}, {"role": "user", "content": "U"},
+        {"role": "assistant", "content": "A"}, {"role": "user", "content": "</e>"}
+    ]);
+    for (tokens, want) in [
+        (
+            ["<|header_start|>", "<|eot|>"],
+            "<b><|header_start|>system<|header_end|>\n\nS<|eot|><|header_start|>user<|header_end|>\n\nU<|eot|><|header_start|>assistant<|header_end|>\n\nA<|eot|><|header_start|>user<|header_end|>\n\n</e><|eot|><|header_start|>assistant<|header_end|>\n\n",
+        ),
+        (
+            ["<|turn>", "<turn|>"],
+            "<b><|turn>system\nS<turn|>\n<|turn>user\nU<turn|>\n<|turn>model\nA<turn|>\n<|turn>user\n</e><turn|>\n<|turn>model\n",
+        ),
+        (
+            ["<|start_of_role|>", "<|end_of_role|>"],
+            "<|start_of_role|>system<|end_of_role|>S<|end_of_text|>\n<|start_of_role|>user<|end_of_role|>U<|end_of_text|>\n<|start_of_role|>assistant<|end_of_role|>A<|end_of_text|>\n<|start_of_role|>user<|end_of_role|></e><|end_of_text|>\n<|start_of_role|>assistant<|end_of_role|>",
+        ),
+        (
+            ["<|START_OF_TURN_TOKEN|>", "<|CHATBOT_TOKEN|>"],
+            "<b><|START_OF_TURN_TOKEN|><|SYSTEM_TOKEN|>S<|END_OF_TURN_TOKEN|><|START_OF_TURN_TOKEN|><|USER_TOKEN|>U<|END_OF_TURN_TOKEN|><|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|>A<|END_OF_TURN_TOKEN|><|START_OF_TURN_TOKEN|><|USER_TOKEN|></e><|END_OF_TURN_TOKEN|><|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|>",
+        ),
+        (
+            ["<|im_user|>", "<|im_middle|>"],
+            "<|im_system|>system<|im_middle|>S<|im_end|><|im_user|>user<|im_middle|>U<|im_end|><|im_assistant|>assistant<|im_middle|>A<|im_end|><|im_user|>user<|im_middle|></e><|im_end|><|im_assistant|>assistant<|im_middle|>",
+        ),
+        (
+            ["<|start|>", "<|channel|>"],
+            "<|start|>system<|message|>S<|end|><|start|>user<|message|>U<|end|><|start|>assistant<|channel|>final<|message|>A<|end|><|start|>user<|message|></e><|end|><|start|>assistant",
+        ),
+        (
+            ["[gMASK]", "<|assistant|>"],
+            "[gMASK]<sop><|system|>\nS<|user|>\nU<|assistant|>\nA<|user|>\n</e><|assistant|>\n",
+        ),
+        (
+            ["<｜User｜>", "<｜Assistant｜>"],
+            "<b>S<｜User｜>U<｜Assistant｜>A</e><｜User｜></e><｜Assistant｜>",
+        ),
+        (
+            ["[|user|]", "[|endofturn|]"],
+            "[|system|]S[|endofturn|]\n[|user|]U\n[|assistant|]A[|endofturn|]\n[|user|]</e>\n[|assistant|]",
+        ),
+        (
+            ["<seed:bos>", "<seed:eos>"],
+            "<seed:bos>system\nS<seed:eos><seed:bos>user\nU<seed:eos><seed:bos>assistant\nA<seed:eos><seed:bos>user\n</e><seed:eos><seed:bos>assistant\n",
+        ),
+        (
+            ["<|user|>", "<|assistant|>"],
+            "<|system|>\nS</e>\n<|user|>\nU</e>\n<|assistant|>\nA</e>\n<|user|>\n</e></e>\n<|assistant|>\n",
+        ),
+    ] {
+        let format = fallback(|t| tokens.contains(&t));
+        let mut input = RenderInput::new(messages.clone());
+        (input.bos_token, input.eos_token) = ("<b>".into(), "</e>".into());
+        let segments = ChatTemplate::new(format.source)
+            .and_then(|t| t.render_segments(&input))
+            .expect("a rendering");
+        assert_eq!(joined(&segments), want, "{}", format.name);
+        let from_user = segments.iter().filter(|s| !s.trusted).any(|s| s.text.contains("</e>"));
+        assert!(from_user, "{}: what users write is not trusted", format.name);
+    }
+}
+
+#[test]
+fn templates_are_told_the_local_time() {
+    use std::io::Write as _;
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("clock.jinja");
+    std::fs::write(&file, "{{ strftime_now('%Y-%m-%d %H') }}").expect("a file");
+    // Zones a whole day and two hours apart: no moment is the same hour in both.
+    let [west, east] = ["XXX+12", "XXX-14"].map(|zone| {
+        let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_pumice"))
+            .args(["template", "--jsonl", "--template"])
+            .arg(&file)
+            .env("TZ", zone)
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .expect("a process");
+        let mut stdin = child.stdin.take().expect("a pipe");
+        stdin.write_all(b"{\"messages\": []}\n").expect("a line is read");
+        drop(stdin);
+        String::from_utf8(child.wait_with_output().expect("an end").stdout).expect("UTF-8")
+    });
+    assert!(west.len() > 10 && west < east, "{west} {east}");
+}
+
+#[test]
 fn expressions_render_as_in_jinja2() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/template_expressions.json");
     let file: Value =

@@ -33,9 +33,12 @@ impl Interrupt {
     pub(super) fn install(cancel: Cancel) -> anyhow::Result<Interrupt> {
         let patience = Arc::new(AtomicU32::new(0));
         let (flag, left) = (cancel.clone(), patience.clone());
+        let terminal = terminal::State::now();
         ctrlc::set_handler(move || {
             let took = left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1));
             if took.is_err() {
+                // A line editor may be in the middle of its work.
+                terminal.restore();
                 std::process::exit(i32::from(INTERRUPTED));
             }
             flag.cancel();
@@ -56,5 +59,52 @@ impl Interrupt {
 impl Drop for Watch<'_> {
     fn drop(&mut self) {
         self.0.patience.store(0, Ordering::SeqCst);
+    }
+}
+
+/// How the terminal was set when the program began.
+#[cfg(unix)]
+mod terminal {
+    use nix::sys::termios::{SetArg, Termios, tcgetattr, tcsetattr};
+    use std::io::{IsTerminal as _, Write as _};
+
+    /// `None` where stdin is no terminal.
+    pub(super) struct State(Option<Termios>);
+
+    impl State {
+        pub(super) fn now() -> State {
+            State(tcgetattr(std::io::stdin()).ok())
+        }
+
+        /// Sets the terminal back if something has changed it since.
+        pub(super) fn restore(&self) {
+            let Some(first) = &self.0 else { return };
+            let is_changed =
+                tcgetattr(std::io::stdin()).is_ok_and(|now| now.local_flags != first.local_flags);
+            if !is_changed {
+                return;
+            }
+            // The program ends: nobody is left to be told of a failure.
+            let _ = tcsetattr(std::io::stdin(), SetArg::TCSANOW, first);
+            if std::io::stdout().is_terminal() {
+                // The end of bracketed paste, which line editors ask for, and of the line.
+                let _ = std::io::stdout().write_all(b"\x1b[?2004l\n");
+                let _ = std::io::stdout().flush();
+            }
+        }
+    }
+}
+
+#[cfg(not(unix))]
+mod terminal {
+    /// The system sets its terminal back by itself.
+    pub(super) struct State;
+
+    impl State {
+        pub(super) fn now() -> State {
+            State
+        }
+
+        pub(super) fn restore(&self) {}
     }
 }

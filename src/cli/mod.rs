@@ -1,5 +1,6 @@
 //! The command line: one file per command.
 
+mod answer;
 mod archs;
 mod bench;
 mod chat;

@@ -1,11 +1,12 @@
 //! `pumice run`: one prompt, one answer.
 
+use super::answer::{Answer, ThinkArgs};
 use super::interrupt::{self, Interrupt};
 use super::options::EngineArgs;
 use anyhow::{Context as _, bail};
 use pumice::sample::SamplerArgs;
 use pumice::{Finish, Limits, Message, Model, Session};
-use std::io::{IsTerminal, Read, Write};
+use std::io::{IsTerminal, Read};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -38,6 +39,8 @@ pub(super) struct Args {
     #[arg(long, value_name = "TEXT")]
     stop: Vec<String>,
     #[command(flatten)]
+    thinking: ThinkArgs,
+    #[command(flatten)]
     sampling: SamplerArgs,
     #[command(flatten)]
     engine: EngineArgs,
@@ -51,12 +54,21 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     if !args.engine.quiet {
         tokenizer.warnings().iter().for_each(|w| eprintln!("warning: {w}"));
     }
-    let ids = if args.raw {
-        model.raw_tokens(&prompt)?
+    let asks = args.thinking.options();
+    let (ids, mut answer, shown) = if args.raw {
+        if asks.think.is_some() {
+            bail!("--think and --no-think are for the chat template, which --raw leaves out");
+        }
+        (model.raw_tokens(&prompt)?, Answer::raw(), vec![])
     } else {
         let system = args.system.iter().map(|text| Message::new("system", text));
         let messages: Vec<Message> = system.chain([Message::new("user", prompt)]).collect();
-        model.chat_tokens(&messages)?
+        let prompt = model.chat_prompt(&messages, &asks)?;
+        if !prompt.steered && !args.engine.quiet {
+            eprintln!("{}", ThinkArgs::UNKNOWN);
+        }
+        let answer = Answer::new(&model, &prompt)?;
+        (prompt.tokens, answer, model.answer_markers()?)
     };
     let mut session = args.engine.session(&model)?;
     let loaded = start.elapsed();
@@ -70,18 +82,17 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
         Err(e) if e.is_cancelled() => return Ok(interrupt::exit_code()),
         outcome => outcome?,
     }
-    let mut stdout = std::io::stdout().lock();
     let (mut first, mut written) = (None, Ok(()));
-    let limits = Limits { n_predict: args.n_predict, stop: args.stop };
+    let limits = Limits { n_predict: args.n_predict, stop: args.stop, shown };
     let finish = session.generate(&mut sampler, &limits, &mut |text| {
         first.get_or_insert_with(|| start.elapsed());
-        written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+        written = answer.push(text);
         if written.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     });
     // A reader that went away is handled where errors are reported.
     written?;
     let finish = finish?;
-    stdout.write_all(b"\n")?;
+    answer.finish()?;
     if !args.engine.quiet {
         report(&session, loaded, first, finish, sampler.seed());
     }

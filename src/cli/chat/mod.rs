@@ -9,14 +9,16 @@ mod input;
 mod saved;
 mod screen;
 
+use super::answer::{Answer, ThinkArgs};
 use super::interrupt::{self, Interrupt};
 use super::options::EngineArgs;
 use super::run::bytes_per_token;
 use command::{Command, Input};
 use input::{Read, Source};
 use pumice::sample::{SamplerArgs, SamplerOptions};
-use pumice::{Error, Finish, Limits, Message, Model, Session};
+use pumice::{ChatOptions, Error, Finish, Limits, Message, Model, Session};
 use screen::Screen;
+use std::io;
 use std::ops::ControlFlow;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -37,6 +39,8 @@ pub(super) struct Args {
     #[arg(long)]
     no_history: bool,
     #[command(flatten)]
+    thinking: ThinkArgs,
+    #[command(flatten)]
     sampling: SamplerArgs,
     #[command(flatten)]
     engine: EngineArgs,
@@ -49,16 +53,25 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     if let Some(name) = model.fallback_template()? {
         screen.note(&format!("note: the model has no chat template; using the one called {name}"));
     }
+    let asks = args.thinking.options();
+    if !model.chat_prompt(&[Message::new("user", "")], &asks).is_ok_and(|p| p.steered) {
+        screen.note(ThinkArgs::UNKNOWN);
+    }
     let session = args.engine.session(&model)?;
     let interrupt = Interrupt::install(session.cancel_flag())?;
     let seed = session.sampler(&args.sampling.options)?.seed();
-    let mut source = Source::new(screen::colours_allowed(), !args.no_history)?;
+    let mut source = Source::new(super::out::colours_allowed(), !args.no_history)?;
     if source.is_terminal() {
         screen.note(&banner(&model, &session));
     }
     let mut chat = Chat {
         messages: args.system.iter().map(|text| Message::new("system", text)).collect(),
-        limits: Limits { n_predict: args.n_predict, stop: Vec::new() },
+        limits: Limits {
+            n_predict: args.n_predict,
+            stop: Vec::new(),
+            shown: model.answer_markers()?,
+        },
+        asks,
         options: args.sampling.options,
         typed: source.is_terminal(),
         verbose: args.engine.verbose,
@@ -86,6 +99,7 @@ struct Chat {
     screen: Screen,
     limits: Limits,
     options: SamplerOptions,
+    asks: ChatOptions,
     /// Seed of the first answer; each later one has the next.
     seed: u64,
     n_answers: u64,
@@ -229,26 +243,22 @@ impl Chat {
 
     /// Answers the conversation as it stands. The error is stdout's: nobody reads on.
     fn answer(&mut self) -> anyhow::Result<Outcome> {
-        let mut text = String::new();
         let mut written = Ok(());
         let _watch = self.interrupt.watch(PATIENCE);
-        let screen = &self.screen;
+        let mut answer = Answer::raw();
         let made = make_answer(
             &mut self.session,
-            &self.messages,
+            (&self.messages, &self.asks),
             &SamplerOptions {
                 seed: Some(self.seed.wrapping_add(self.n_answers)),
                 ..self.options.clone()
             },
             &self.limits,
-            &mut |piece| {
-                text.push_str(piece);
-                written = screen.answer(piece);
-                if written.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-            },
+            &mut answer,
+            &mut written,
         );
-        if !text.is_empty() {
-            written = written.and_then(|()| screen.answer("\n"));
+        if answer.has_begun {
+            written = written.and_then(|()| answer.finish());
         }
         written?;
         self.n_answers += 1;
@@ -257,10 +267,13 @@ impl Chat {
             Err(e) if e.is_cancelled() => return Ok(Outcome::Nothing),
             Err(e) => return Ok(Outcome::Failed(self.explain(&e))),
         };
-        if finish == Finish::Cancelled && text.is_empty() {
+        if finish == Finish::Cancelled && answer.is_empty() {
             return Ok(Outcome::Nothing);
         }
-        self.messages.push(Message::new("assistant", text));
+        let mut message = Message::new("assistant", answer.parsed.content);
+        let thoughts = answer.parsed.reasoning_content;
+        message.reasoning_content = (!thoughts.is_empty()).then_some(thoughts);
+        self.messages.push(message);
         if self.verbose {
             self.screen.note(&self.figures(&figures));
         }
@@ -316,24 +329,28 @@ impl Chat {
     }
 }
 
-/// Runs a conversation and draws its answer.
+/// Runs a conversation and draws its answer; `written` is how writing it to stdout went.
 fn make_answer(
     session: &mut Session,
-    messages: &[Message],
+    (messages, asks): (&[Message], &ChatOptions),
     options: &SamplerOptions,
     limits: &Limits,
-    on_text: &mut dyn FnMut(&str) -> ControlFlow<()>,
+    answer: &mut Answer,
+    written: &mut io::Result<()>,
 ) -> Result<(Finish, Figures), Error> {
     let start = Instant::now();
     let before = session.timings();
-    let ids = session.model().chat_tokens(messages)?;
+    let prompt = session.model().chat_prompt(messages, asks)?;
+    *answer = Answer::new(session.model(), &prompt)?;
+    let ids = prompt.tokens;
     let mut sampler = session.sampler(options)?;
     ids.iter().for_each(|&id| sampler.accept(id));
     session.set_prompt(&ids)?;
     let mut first = None;
     let finish = session.generate(&mut sampler, limits, &mut |text| {
         first.get_or_insert_with(|| start.elapsed());
-        on_text(text)
+        *written = answer.push(text);
+        if written.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     })?;
     let after = session.timings();
     let n_prefill = after.n_prefill - before.n_prefill;

@@ -71,6 +71,26 @@ pub(super) enum Calls {
     PythonTag,
 }
 
+impl Calls {
+    /// The markers that stand within calls.
+    fn words(self) -> Vec<&'static [&'static str]> {
+        match self {
+            Calls::Any => {
+                vec![&["</tool_call>", "<arg_key>", "</arg_key>", "<arg_value>", "</arg_value>"]]
+            }
+            Calls::Objects(closes) => vec![closes],
+            Calls::Section(marks) | Calls::OpenCall(marks) => {
+                vec![marks.opens, marks.between, marks.closes, marks.ends]
+            }
+            Calls::Mistral => vec![&["[ARGS]", "[CALL_ID]"]],
+            Calls::Gemma => vec![super::gemma::MARKERS],
+            Calls::PythonList => vec![&[super::python::LIST_END]],
+            Calls::Tags(_) | Calls::OpenTag(_) => vec![&["</tool_call>", "</minimax:tool_call>"]],
+            Calls::Bare | Calls::Addressed | Calls::PythonTag => vec![],
+        }
+    }
+}
+
 const THINK: Thoughts = Thoughts { open: "<think>", closes: &["</think>"], anywhere: false };
 const BRACKETS: Thoughts = Thoughts { open: "[THINK]", closes: &["[/THINK]"], anywhere: true };
 
@@ -336,6 +356,18 @@ impl Format {
     /// Whether its models may write down their thoughts.
     pub fn can_reason(self) -> bool {
         self.0.name == HARMONY || !self.0.thoughts.is_empty()
+    }
+
+    /// Whether a token with this text stands in a marker of this format.
+    pub(crate) fn has_marker(self, token: &str) -> bool {
+        let spec = self.0;
+        let thoughts = spec.thoughts.iter().flat_map(|t| std::iter::once(&t.open).chain(t.closes));
+        let calls = spec.calls.iter().flat_map(|(marker, calls)| {
+            std::iter::once(*marker).chain(calls.words().into_iter().flatten().copied())
+        });
+        let words = thoughts.copied().chain(calls).chain(spec.drops.iter().copied());
+        let own = if spec.name == HARMONY { super::harmony::MARKERS } else { &[] };
+        !token.is_empty() && words.chain(own.iter().copied()).any(|word| word.contains(token))
     }
 
     /// Its grammar, about to read an answer.

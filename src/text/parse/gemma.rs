@@ -9,6 +9,8 @@ use super::schema::Tools;
 /// The quotation mark.
 const QUOTE: &str = "<|\"|>";
 const END: &str = "<tool_call|>";
+/// What stands in calls.
+pub(super) const MARKERS: &[&str] = &[QUOTE, END];
 /// Deepest nesting of values that is read: bounds the stack.
 const MAX_DEPTH: usize = 64;
 

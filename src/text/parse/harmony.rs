@@ -17,6 +17,9 @@ const ENDS: [&str; 5] = ["<|start|>", "<|channel|>", "<|end|>", "<|return|>", "<
 /// What headers begin with.
 const BEGINS: [&str; 3] = ["<|start|>", "<|channel|>", "to="];
 
+/// All that mark messages, for tokens that must be seen.
+pub(super) const MARKERS: &[&str] =
+    &["<|start|>", "<|channel|>", "<|constrain|>", "<|message|>", "<|end|>"];
 /// A longer header is none.
 const MAX_HEADER: usize = 1024;
 

@@ -22,7 +22,7 @@
 //! assert!(parser.finish().is_empty());
 //! ```
 //!
-//! Each family of formats has a file of its own: a [`reader::Reader`] reads the calls behind one kind of
+//! Each family of formats has a file of its own: a reader reads the calls behind one kind of
 //! marker; `marked` finds the markers. `harmony` is a grammar by itself.
 
 mod cursor;

@@ -17,7 +17,8 @@ pub(super) struct List {
     is_done: bool,
 }
 
-const LIST_END: &str = "<|tool_call_end|>";
+/// Closes a list.
+pub(super) const LIST_END: &str = "<|tool_call_end|>";
 
 impl List {
     pub(super) fn new(marker: &str) -> List {

@@ -101,7 +101,22 @@ const MONTHS: [&str; 12] = [
 ];
 
 impl DateTime {
-    /// The machine's clock in UTC (no time zone data base is read).
+    /// The machine's clock in its time zone: that of the environment variable `TZ`, else the system's;
+    /// UTC where neither can be told.
+    pub fn now_local() -> DateTime {
+        let now = jiff::Zoned::now();
+        let part = |n: i8| u8::try_from(n).unwrap_or(0);
+        DateTime {
+            year: i64::from(now.year()),
+            month: part(now.month()),
+            day: part(now.day()),
+            hour: part(now.hour()),
+            minute: part(now.minute()),
+            second: part(now.second()),
+        }
+    }
+
+    /// The machine's clock in UTC.
     pub fn now_utc() -> DateTime {
         let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
         DateTime::from_unix(i64::try_from(seconds).unwrap_or(0))

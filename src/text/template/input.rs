@@ -30,7 +30,7 @@ pub struct RenderInput {
 }
 
 impl RenderInput {
-    /// A conversation with the generation prompt, without tools, at the present time (UTC).
+    /// A conversation with the generation prompt, without tools, at the present local time.
     pub fn new(messages: Json) -> RenderInput {
         RenderInput {
             messages,
@@ -38,7 +38,7 @@ impl RenderInput {
             documents: None,
             add_generation_prompt: true,
             kwargs: Map::new(),
-            now: DateTime::now_utc(),
+            now: DateTime::now_local(),
             bos_token: String::new(),
             eos_token: String::new(),
             absent: Vec::new(),

@@ -37,6 +37,7 @@ mod shade;
 mod sorting;
 mod source;
 mod tests_of_jinja;
+pub(crate) mod think;
 mod value;
 
 pub use clock::{DateError, DateTime};

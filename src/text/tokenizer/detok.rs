@@ -41,6 +41,11 @@ impl Detokenizer {
         Detokenizer { at_start: false, ..Detokenizer::new(show) }
     }
 
+    /// From now on shows this much.
+    pub fn show(&mut self, show: Show) {
+        self.show = show;
+    }
+
     /// Takes the next token; returns the text that is now certain, often none.
     ///
     /// # Errors
