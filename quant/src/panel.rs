@@ -84,7 +84,7 @@ unsafe fn fill<S: Simd>(
     let p = S::LANES * S::PANEL;
     let mut head = Head::ZERO;
     let mut bytes = MaybeUninit::<[Bytes; MAX_LANES]>::uninit();
-    let bytes: *mut u8 = bytes.as_mut_ptr().cast();
+    let bytes: *mut Bytes = bytes.as_mut_ptr().cast();
     let mut copy = [0; MAX_SPAN_BYTES];
     for part in 0..S::PANEL {
         for lane in 0..S::LANES {
@@ -96,7 +96,7 @@ unsafe fn fill<S: Simd>(
                 ahead += 64;
             }
             let at = codes.whole(at, values, &mut copy);
-            (codes.expand)(at, bytes.add(SPAN * lane), &mut head);
+            (codes.expand)(at, 1, bytes.add(lane), &raw mut head);
             for g in 0..SPAN / codes.group {
                 *slab.d.add(g * p + part * S::LANES + lane) = head.d[g];
                 if codes.mins {
@@ -105,7 +105,7 @@ unsafe fn fill<S: Simd>(
             }
         }
         for v in 0..values.div_ceil(4 * S::LANES) {
-            let src = bytes.add(4 * S::LANES * v);
+            let src = bytes.cast::<u8>().add(4 * S::LANES * v);
             let dst = slab.q.add((v * p + part) * 4 * S::LANES);
             S::transpose(src, SPAN, dst, 4 * p);
         }

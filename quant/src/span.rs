@@ -11,6 +11,8 @@
     reason = "driver code below one checked wrapper, see `Job`; contracts are on the functions"
 )]
 
+use std::mem::MaybeUninit;
+
 use crate::isa::Simd;
 use crate::panel::Slab;
 use crate::table::Entries;
@@ -61,6 +63,23 @@ impl<U: Unpack> Span for U {
     }
 }
 
+/// Expands `n` spans at `p`.
+///
+/// # Safety
+/// That of [`Span::expand`] for each span, code and head.
+#[inline(always)]
+pub(crate) unsafe fn expand<S: Simd, T: Span>(
+    p: *const u8,
+    n: usize,
+    codes: *mut Bytes,
+    head: *mut Head,
+) {
+    for i in 0..n {
+        let p = p.add(i * (SPAN / T::BLOCK * T::BYTES));
+        T::expand::<S>(p, codes.add(i).cast(), &mut *head.add(i));
+    }
+}
+
 /// A tensor type on one row of the table, as the shared drivers take it.
 pub(crate) struct Codes {
     /// Values per block.
@@ -75,8 +94,8 @@ pub(crate) struct Codes {
     pub(crate) mins: bool,
     /// What is taken off each code.
     pub(crate) offset: u8,
-    /// [`Span::expand`].
-    pub(crate) expand: unsafe fn(*const u8, *mut u8, &mut Head),
+    /// [`expand`].
+    pub(crate) expand: unsafe fn(*const u8, usize, *mut Bytes, *mut Head),
     /// [`crate::panel::multiply`] for the shape of the codes.
     pub(crate) multiply: unsafe fn(&Job<'_>, &Self, usize, usize, Slab),
 }
@@ -150,9 +169,21 @@ const fn multiply<R: Entries>(
 /// The codes of one span, on a cache line boundary.
 #[derive(Clone, Copy)]
 #[repr(align(64))]
-pub(crate) struct Bytes(pub(crate) [u8; SPAN]);
+pub(crate) struct Bytes {
+    _codes: [u8; SPAN],
+}
 
-/// Codes of the types that come this way are below 128.
+/// Most spans of a row that are expanded before they are multiplied: enough to make the call and
+/// what it sets up cheap, few enough to stay in the first-level cache.
+const BATCH: usize = 8;
+
+/// Expanded spans of R rows.
+struct Batch<const R: usize> {
+    bytes: [[Bytes; BATCH]; R],
+    head: [[Head; BATCH]; R],
+}
+
+/// Codes of the types that come this way are below 128, and their offsets.
 const MAX: u8 = 127;
 
 /// All outputs of a job of at most [`MAX_COLS`] columns, for a type without offsets `m`.
@@ -162,9 +193,12 @@ const MAX: u8 = 127;
 ///
 /// # Safety
 /// The job's invariants hold (columns prepared for [`Regime::Rows`](crate::Regime)), `codes` is of
-/// the same row of the table and its groups are of `GROUP` values, and the contract of [`Simd`].
+/// the same row of the table, its groups are of `GROUP` values and its codes below 128, and the
+/// contract of [`Simd`].
 #[inline(always)]
 pub(crate) unsafe fn rows<S: Simd, const GROUP: usize>(job: &Job<'_>, codes: &Codes) {
+    // so that the loops need not ask
+    std::hint::assert_unchecked(codes.offset != 0 && codes.offset < 128);
     let mut r = 0;
     if S::TILE.1 == 2 {
         while r + 2 <= job.n_rows {
@@ -188,27 +222,32 @@ unsafe fn step<S: Simd, const GROUP: usize, const R: usize>(
     let ahead = Ahead::new(job.row_bytes, R);
     let w = job.w.as_ptr().add(r * job.row_bytes);
     let mut acc = [[S::zero(); MAX_COLS]; R];
-    let mut bytes = [Bytes([0; SPAN]); R];
-    let mut head = [Head::ZERO; R];
+    let mut batch = MaybeUninit::<Batch<R>>::uninit();
+    let batch = batch.as_mut_ptr();
     let mut copy = [0; MAX_SPAN_BYTES];
-    for s in 0..job.k.div_ceil(SPAN) {
+    let mut s = 0;
+    while s < job.k.div_ceil(SPAN) {
+        // whole spans, or at last the one that is not
+        let n = (job.k / SPAN - s).clamp(1, BATCH);
         let at = s * codes.span_bytes;
-        ahead.prefetch::<S>(w, R * at, R * codes.span_bytes);
+        ahead.prefetch::<S>(w, R * at, R * n * codes.span_bytes);
         for i in 0..R {
             let p = codes.whole(w.add(i * job.row_bytes + at), job.k - s * SPAN, &mut copy);
-            (codes.expand)(p, bytes[i].0.as_mut_ptr(), &mut head[i]);
+            let (bytes, head) = (&raw mut (*batch).bytes[i], &raw mut (*batch).head[i]);
+            (codes.expand)(p, n, bytes.cast(), head.cast());
         }
         let mut c = 0;
         if S::TILE.2 == 4 {
             while c + 4 <= job.n_cols {
-                columns::<S, GROUP, R, 4>(job, codes, s, c, &bytes, &head, &mut acc);
+                columns::<S, GROUP, R, 4>(job, codes, s, n, c, batch, &mut acc);
                 c += 4;
             }
         }
         while c < job.n_cols {
-            columns::<S, GROUP, R, 1>(job, codes, s, c, &bytes, &head, &mut acc);
+            columns::<S, GROUP, R, 1>(job, codes, s, n, c, batch, &mut acc);
             c += 1;
         }
+        s += n;
     }
     for i in 0..R {
         for c in 0..job.n_cols {
@@ -217,15 +256,15 @@ unsafe fn step<S: Simd, const GROUP: usize, const R: usize>(
     }
 }
 
-/// One span of R rows by C columns from column `c` on.
+/// Spans `s .. s + n` of R rows by C columns from column `c` on.
 #[inline(always)]
 unsafe fn columns<S: Simd, const GROUP: usize, const R: usize, const C: usize>(
     job: &Job<'_>,
     codes: &Codes,
     s: usize,
+    n: usize,
     c: usize,
-    bytes: &[Bytes; R],
-    head: &[Head; R],
+    batch: *const Batch<R>,
     all: &mut [[S::F; MAX_COLS]; R],
 ) {
     let mut x = Columns::new(job, c);
@@ -234,14 +273,23 @@ unsafe fn columns<S: Simd, const GROUP: usize, const R: usize, const C: usize>(
     for i in 0..R {
         acc[i].copy_from_slice(&all[i][c..c + C]);
     }
-    for v in 0..SPAN / (4 * S::LANES) {
-        let mut q = [S::load_q(x.q); R];
-        let mut d = [S::zero(); R];
-        for i in 0..R {
-            q[i] = S::load_q(bytes[i].0.as_ptr().add(4 * S::LANES * v));
-            d[i] = S::spread(head[i].d.as_ptr(), v, GROUP);
+    for b in 0..n {
+        // four at a time, so that what depends on v's low bits is known when compiling
+        for i in 0..SPAN / (16 * S::LANES) {
+            for j in 0..4 {
+                let v = 4 * i + j;
+                let mut q = [S::load_q(x.q); R];
+                let mut d = [S::zero(); R];
+                for i in 0..R {
+                    let bytes: *const u8 = (&raw const (*batch).bytes[i][b]).cast();
+                    q[i] = S::load_q(bytes.add(4 * S::LANES * v));
+                    let head: *const f32 = (&raw const (*batch).head[i][b].d).cast();
+                    d[i] = S::spread(head, v, GROUP);
+                }
+                dots::<S, R, C>(&q, &d, &x, v, MAX, codes.offset, &mut acc);
+            }
         }
-        dots::<S, R, C>(&q, &d, &x, v, MAX, codes.offset, &mut acc);
+        x.q = x.q.add(SPAN);
     }
     for i in 0..R {
         all[i][c..c + C].copy_from_slice(&acc[i]);

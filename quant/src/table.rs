@@ -12,7 +12,7 @@ use crate::float::Weight;
 use crate::isa::Isa;
 use crate::out::Out;
 use crate::panel::{self, Slab};
-use crate::span::{Codes, Span};
+use crate::span::{Bytes, Codes, Span};
 use crate::tile::{Head, Job, MAX_COLS, Unpack};
 use crate::types::{fp, grid, iq, k, q4, q8, small};
 
@@ -28,8 +28,8 @@ pub(crate) trait Entries {
     const NARROW: bool;
     /// [`crate::tile::rows`].
     unsafe fn rows<U: Unpack>(job: &Job<'_>);
-    /// [`Span::expand`].
-    unsafe fn expand<T: Span>(p: *const u8, codes: *mut u8, head: &mut Head);
+    /// [`crate::span::expand`].
+    unsafe fn expand<T: Span>(p: *const u8, n: usize, codes: *mut Bytes, head: *mut Head);
     /// [`crate::span::rows`].
     unsafe fn expanded<const GROUP: usize>(job: &Job<'_>, codes: &Codes);
     /// [`panel::panel`].

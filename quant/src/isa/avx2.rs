@@ -9,6 +9,7 @@
 use std::arch::x86_64::*;
 
 use super::Simd;
+use crate::types::books::{Book4, Book8};
 
 /// Token of the row.
 #[derive(Clone, Copy)]
@@ -84,6 +85,66 @@ unsafe fn pairs_signed(w: __m256i, x: __m256i) -> __m256i {
 /// How many pair sums of codes up to `max` may be added in 16 bits.
 const fn batch(max: u8) -> usize {
     32767 / (2 * 127 * max as usize)
+}
+
+/// The last 32 values of TQ1_0, before their digits are taken: bytes 32..48 with four factors of
+/// three, from the lower half of `fourth`, and the four bytes after them with 0, 1, 2 and 3.
+#[inline(always)]
+pub(crate) unsafe fn last_thirds(p: *const u8, fourth: __m256i) -> __m256i {
+    let once = _mm_set1_epi32(p.add(48).cast::<i32>().read_unaligned());
+    let thrice = |q: __m128i| _mm_add_epi8(q, _mm_add_epi8(q, q));
+    let three = thrice(once);
+    let nine = thrice(three);
+    let lo = _mm_unpacklo_epi32(once, three);
+    let hi = _mm_unpacklo_epi32(nine, thrice(nine));
+    _mm256_inserti128_si256::<1>(fourth, _mm_unpacklo_epi64(lo, hi))
+}
+
+/// See [`Simd::signs_28`].
+#[inline(always)]
+pub(crate) unsafe fn signs_28(w: &[u32; 8]) -> [u8; 32] {
+    let w = _mm256_loadu_si256(w.as_ptr().cast());
+    let field = |q, mask| _mm256_and_si256(q, _mm256_set1_epi32(mask));
+    let lo = _mm256_or_si256(field(w, 0x7f), field(_mm256_slli_epi32::<1>(w), 0x7f00));
+    let hi = _mm256_or_si256(
+        field(_mm256_slli_epi32::<2>(w), 0x7f_0000),
+        field(_mm256_slli_epi32::<3>(w), 0x7f00_0000),
+    );
+    let x = _mm256_or_si256(lo, hi);
+    let p = _mm256_xor_si256(x, _mm256_srli_epi32::<4>(x));
+    let p = _mm256_xor_si256(p, _mm256_srli_epi32::<2>(p));
+    let p = _mm256_xor_si256(p, _mm256_srli_epi32::<1>(p));
+    let even = _mm256_and_si256(_mm256_slli_epi32::<7>(p), _mm256_set1_epi8(-128));
+    let mut signs = [0; 32];
+    _mm256_storeu_si256(signs.as_mut_ptr().cast(), _mm256_or_si256(x, even));
+    signs
+}
+
+/// Sixteen indices in four groups, see [`Simd::indices`].
+#[inline(always)]
+unsafe fn indices_16(low: *const u8, high: *const u8, step: usize, bits: u32) -> __m256i {
+    let high = match step {
+        1 => _mm256_cvtepu8_epi64(_mm_cvtsi32_si128(high.cast::<i32>().read_unaligned())),
+        _ => _mm256_cvtepu16_epi64(_mm_loadl_epi64(high.cast())),
+    };
+    // four copies of a group's number, each with its own field moved to the top by a product
+    let copies = _mm256_set1_epi64x(0x0100_0100_0100_0100);
+    let copies = _mm256_unpacklo_epi64(copies, _mm256_set1_epi64x(0x0908_0908_0908_0908));
+    let top = |i: u32| 1i64 << (16 - bits * (i + 1)) << (16 * i);
+    let high = _mm256_mullo_epi16(
+        _mm256_shuffle_epi8(high, copies),
+        _mm256_set1_epi64x(top(0) | top(1) | top(2) | top(3)),
+    );
+    let high = _mm256_srl_epi16(high, _mm_cvtsi32_si128(16 - bits as i32));
+    let low = _mm256_cvtepu8_epi16(_mm_loadu_si128(low.cast()));
+    _mm256_or_si256(low, _mm256_slli_epi16::<8>(high))
+}
+
+/// `table[level]` of 32 levels, `table[level + 8]` where the flag is set; writes vector `v` of codes.
+#[inline(always)]
+unsafe fn flagged(levels: __m256i, flags: &[u8; 32], table: __m256i, codes: *mut u8, v: usize) {
+    let q = _mm256_or_si256(levels, Avx2::bits(flags.as_ptr(), 4, v, 8));
+    _mm256_storeu_si256(codes.add(32 * v).cast(), _mm256_shuffle_epi8(table, q));
 }
 
 impl Simd for Avx2 {
@@ -361,5 +422,109 @@ impl Simd for Avx2 {
     unsafe fn one_bit(p: *const u8, v: usize) -> __m256i {
         let q = _mm256_srl_epi16(_mm256_loadu_si256(p.cast()), _mm_cvtsi32_si128(v as i32));
         _mm256_and_si256(q, _mm256_set1_epi8(1))
+    }
+    #[inline(always)]
+    unsafe fn nibbles_8(p: *const u8, stride: usize, v: usize) -> __m256i {
+        let q = _mm_loadu_si128(p.add(v / 2 * stride + v % 2 * 16).cast());
+        let q = _mm256_permute4x64_epi64::<0x50>(_mm256_castsi128_si256(q));
+        let q = _mm256_srlv_epi64(q, _mm256_setr_epi64x(0, 4, 0, 4));
+        _mm256_and_si256(q, _mm256_set1_epi8(15))
+    }
+    #[inline(always)]
+    unsafe fn quarters(p: *const u8, stride: usize, v: usize) -> __m256i {
+        // a byte to each dword, then each of its pairs of bits to the bottom of a byte
+        let q = _mm256_cvtepu8_epi32(_mm_loadl_epi64(p.add(v / 2 * stride + v % 2 * 8).cast()));
+        let q = _mm256_or_si256(q, _mm256_slli_epi32::<6>(q));
+        let q = _mm256_or_si256(q, _mm256_slli_epi32::<12>(q));
+        _mm256_and_si256(q, _mm256_set1_epi8(3))
+    }
+    #[inline(always)]
+    unsafe fn thirds(p: *const u8, v: usize) -> __m256i {
+        let thrice = |q: __m256i| _mm256_add_epi8(q, _mm256_add_epi8(q, q));
+        let mut q = _mm256_loadu_si256(p.cast());
+        let mut n = v;
+        if v >= 5 {
+            // bytes 32..48 with no factor and one, then both with two more for each vector
+            q = _mm256_broadcastsi128_si256(_mm_loadu_si128(p.add(32).cast()));
+            q = _mm256_blend_epi32::<0xf0>(q, thrice(q));
+            n = 2 * (v - 5);
+        }
+        for _ in 0..n {
+            q = thrice(q);
+        }
+        if v == 7 {
+            q = last_thirds(p, q);
+        }
+        // a comparison that holds gives -1
+        let reaches = |least: u8| {
+            let least = _mm256_set1_epi8(least as i8);
+            _mm256_cmpeq_epi8(_mm256_max_epu8(q, least), q)
+        };
+        let digits = _mm256_add_epi8(reaches(86), reaches(171));
+        _mm256_sub_epi8(_mm256_set1_epi8(7), digits)
+    }
+
+    #[inline(always)]
+    unsafe fn indices(low: *const u8, high: *const u8, step: usize, bits: u32) -> [u64; 8] {
+        let mut index = [0; 8];
+        for half in 0..2 {
+            let q = indices_16(low.add(16 * half), high.add(4 * half * step), step, bits);
+            _mm256_storeu_si256(index.as_mut_ptr().add(4 * half).cast(), q);
+        }
+        index
+    }
+    #[inline(always)]
+    unsafe fn signs_28(w: &[u32; 8]) -> [u8; 32] {
+        signs_28(w)
+    }
+    #[inline(always)]
+    unsafe fn signs_16(words: &[u64; 8]) -> [u8; 32] {
+        let mut x = [_mm256_setzero_si256(); 2];
+        for (i, x) in x.iter_mut().enumerate() {
+            let words = _mm256_loadu_si256(words.as_ptr().add(4 * i).cast());
+            let index = _mm256_srli_epi16::<9>(words);
+            let p = _mm256_xor_si256(index, _mm256_srli_epi16::<4>(index));
+            let p = _mm256_xor_si256(p, _mm256_srli_epi16::<2>(p));
+            let p = _mm256_xor_si256(p, _mm256_srli_epi16::<1>(p));
+            let even = _mm256_and_si256(_mm256_slli_epi16::<7>(p), _mm256_set1_epi16(128));
+            *x = _mm256_or_si256(index, even);
+        }
+        let bytes = _mm256_permute4x64_epi64::<0xd8>(_mm256_packus_epi16(x[0], x[1]));
+        let mut signs = [0; 32];
+        _mm256_storeu_si256(signs.as_mut_ptr().cast(), bytes);
+        signs
+    }
+    #[inline(always)]
+    unsafe fn points8<const N: usize>(
+        book: &'static Book8<N>,
+        index: &[u64; 8],
+        flags: &[u8; 32],
+        table: &'static [u8; 16],
+        codes: *mut u8,
+    ) {
+        let table = _mm256_broadcastsi128_si256(_mm_loadu_si128(table.as_ptr().cast()));
+        for v in 0..8 {
+            let at = |i: usize| book.wide[(index[v] >> (16 * i)) as usize % N] as i64;
+            let q = _mm256_setr_epi64x(at(0), at(1), at(2), at(3));
+            flagged(q, flags, table, codes, v);
+        }
+    }
+    #[inline(always)]
+    unsafe fn points4<const N: usize>(
+        book: &'static Book4<N>,
+        index: &[u64; 16],
+        flags: &[u8; 32],
+        table: &'static [u8; 16],
+        codes: *mut u8,
+    ) {
+        let table = _mm256_broadcastsi128_si256(_mm_loadu_si128(table.as_ptr().cast()));
+        for v in 0..8 {
+            let at = |i: usize| {
+                let index = index[2 * v + i / 4] >> (i % 4 * 16);
+                book.wide[index as usize % N] as i32
+            };
+            let q = _mm256_setr_epi32(at(0), at(1), at(2), at(3), at(4), at(5), at(6), at(7));
+            flagged(q, flags, table, codes, v);
+        }
     }
 }

@@ -12,6 +12,7 @@
 use std::arch::x86_64::*;
 
 use super::Simd;
+use crate::types::books::{Book4, Book8};
 
 /// Token of the row.
 #[derive(Clone, Copy)]
@@ -62,6 +63,72 @@ unsafe fn transpose16(r: &mut [__m512i; 16]) {
         t[12 + j] = _mm512_shuffle_i32x4::<0xdd>(b, d);
     }
     *r = t;
+}
+
+/// The 16-bit entries of a book for 32 indices: 64 entries are looked up at once in two registers,
+/// and of neighbouring parts of the book the one kept that the next bit of the index means. For books
+/// of 256 or 512 entries: of 1,024 a load for each entry is as fast, of 2,048 twice as fast.
+#[derive(Clone, Copy)]
+struct Entries {
+    book: *const u16,
+    index: __m512i,
+    /// Which indices have bit 6, 7, ..
+    bits: [__mmask32; 3],
+}
+
+macro_rules! larger_parts {
+    ($($name:ident of $smaller:ident, $size:literal by bit $bit:literal;)*) => {$(
+        #[inline(always)]
+        unsafe fn $name(self, part: usize) -> __m512i {
+            let (lo, hi) = (self.$smaller(part), self.$smaller(part + $size / 2));
+            _mm512_mask_mov_epi16(lo, self.bits[$bit], hi)
+        }
+    )*};
+}
+
+impl Entries {
+    #[inline(always)]
+    unsafe fn find<const N: usize>(book: &'static [u16; N], index: __m512i) -> __m512i {
+        let bit = |n: usize| _mm512_test_epi16_mask(index, _mm512_set1_epi16(64 << n));
+        let bits = [bit(0), bit(1), bit(2)];
+        let all = Self { book: book.as_ptr(), index, bits };
+        match N {
+            256 => all.four(0),
+            512 => all.eight(0),
+            _ => unreachable!("a book of {N} entries"),
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn one(self, part: usize) -> __m512i {
+        let table = self.book.add(64 * part);
+        let (lo, hi) = (_mm512_loadu_si512(table.cast()), _mm512_loadu_si512(table.add(32).cast()));
+        _mm512_permutex2var_epi16(lo, self.index, hi)
+    }
+
+    larger_parts! {
+        two of one, 2 by bit 0;
+        four of two, 4 by bit 1;
+        eight of four, 8 by bit 2;
+    }
+}
+
+/// `table[level]` of 64 levels, `table[level + 8]` where the flag is set; writes vector `v` of codes.
+#[inline(always)]
+unsafe fn flagged(levels: __m512i, flags: &[u8; 32], table: __m512i, codes: *mut u8, v: usize) {
+    let mask = flags.as_ptr().add(8 * v).cast::<u64>().read_unaligned();
+    let levels = _mm512_mask_add_epi8(levels, mask, levels, _mm512_set1_epi8(8));
+    _mm512_storeu_si512(codes.add(64 * v).cast(), _mm512_shuffle_epi8(table, levels));
+}
+
+/// Three times every byte, `n` times over.
+#[inline(always)]
+unsafe fn tripled(q: __m256i, n: usize) -> __m256i {
+    let mut q = q;
+    for _ in 0..n {
+        q = _mm256_add_epi8(q, _mm256_add_epi8(q, q));
+    }
+    q
 }
 
 impl Simd for Avx512 {
@@ -305,5 +372,139 @@ impl Simd for Avx512 {
     unsafe fn one_bit(p: *const u8, v: usize) -> __m512i {
         let q = _mm512_srlv_epi32(twice(p), counts(2 * v, 2 * v + 1));
         _mm512_and_si512(q, _mm512_set1_epi8(1))
+    }
+    #[inline(always)]
+    unsafe fn nibbles_8(p: *const u8, stride: usize, v: usize) -> __m512i {
+        let q = _mm512_castsi256_si512(_mm256_loadu_si256(p.add(v * stride).cast()));
+        let q = _mm512_permutexvar_epi64(_mm512_setr_epi64(0, 0, 1, 1, 2, 2, 3, 3), q);
+        let q = _mm512_srlv_epi64(q, _mm512_setr_epi64(0, 4, 0, 4, 0, 4, 0, 4));
+        _mm512_and_si512(q, _mm512_set1_epi8(15))
+    }
+    #[inline(always)]
+    unsafe fn quarters(p: *const u8, stride: usize, v: usize) -> __m512i {
+        // a byte to each dword, then each of its pairs of bits to the bottom of a byte
+        let q = _mm512_cvtepu8_epi32(_mm_loadu_si128(p.add(v * stride).cast()));
+        let q = _mm512_or_si512(q, _mm512_slli_epi32::<6>(q));
+        let q = _mm512_or_si512(q, _mm512_slli_epi32::<12>(q));
+        _mm512_and_si512(q, _mm512_set1_epi8(3))
+    }
+    #[inline(always)]
+    unsafe fn thirds(p: *const u8, v: usize) -> __m512i {
+        let first = _mm256_loadu_si256(p.cast());
+        // bytes 32..48 with 0 and 1 factors of three, and 48..52 with 0 to 3
+        let second = _mm256_broadcastsi128_si256(_mm_loadu_si128(p.add(32).cast()));
+        let second = _mm256_blend_epi32::<0xf0>(second, tripled(second, 1));
+        let (lo, hi) = match v {
+            0 => (first, tripled(first, 1)),
+            1 => (tripled(first, 2), tripled(first, 3)),
+            2 => (tripled(first, 4), second),
+            _ => (tripled(second, 2), super::avx2::last_thirds(p, tripled(second, 4))),
+        };
+        let q = _mm512_inserti64x4::<1>(_mm512_castsi256_si512(lo), hi);
+        let (seven, one) = (_mm512_set1_epi8(7), _mm512_set1_epi8(1));
+        let some = _mm512_cmpgt_epu8_mask(q, _mm512_set1_epi8(85));
+        let two = _mm512_cmpgt_epu8_mask(q, _mm512_set1_epi8(170_u8 as i8));
+        let q = _mm512_mask_add_epi8(seven, some, seven, one);
+        _mm512_mask_add_epi8(q, two, q, one)
+    }
+
+    #[inline(always)]
+    unsafe fn indices(low: *const u8, high: *const u8, step: usize, bits: u32) -> [u64; 8] {
+        let high = match step {
+            1 => _mm512_cvtepu8_epi64(_mm_loadl_epi64(high.cast())),
+            _ => _mm512_cvtepu16_epi64(_mm_loadu_si128(high.cast())),
+        };
+        // four copies of a group's number, each with its own field moved to the bottom
+        let copies = _mm512_set4_epi32(0x0908_0908, 0x0908_0908, 0x0100_0100, 0x0100_0100);
+        let count = |i: u32| i64::from(bits * i) << (16 * i);
+        let high = _mm512_srlv_epi16(
+            _mm512_shuffle_epi8(high, copies),
+            _mm512_set1_epi64(count(1) | count(2) | count(3)),
+        );
+        let high = _mm512_and_si512(high, _mm512_set1_epi16((1 << bits) - 1));
+        let low = _mm512_cvtepu8_epi16(_mm256_loadu_si256(low.cast()));
+        let mut index = [0; 8];
+        let all = _mm512_or_si512(low, _mm512_slli_epi16::<8>(high));
+        _mm512_storeu_si512(index.as_mut_ptr().cast(), all);
+        index
+    }
+    #[inline(always)]
+    unsafe fn signs_28(w: &[u32; 8]) -> [u8; 32] {
+        super::avx2::signs_28(w)
+    }
+    #[inline(always)]
+    unsafe fn signs_16(words: &[u64; 8]) -> [u8; 32] {
+        let x = _mm512_srli_epi16::<9>(_mm512_loadu_si512(words.as_ptr().cast()));
+        let p = _mm512_xor_si512(x, _mm512_srli_epi16::<4>(x));
+        let p = _mm512_xor_si512(p, _mm512_srli_epi16::<2>(p));
+        let p = _mm512_xor_si512(p, _mm512_srli_epi16::<1>(p));
+        let x = _mm512_or_si512(x, _mm512_slli_epi16::<7>(p));
+        let mut signs = [0; 32];
+        _mm256_storeu_si256(signs.as_mut_ptr().cast(), _mm512_cvtepi16_epi8(x));
+        signs
+    }
+    #[inline(always)]
+    unsafe fn twelfths(words: &[u64; 8]) -> [u8; 32] {
+        let words = _mm512_loadu_si512(words.as_ptr().cast());
+        let set = _mm512_test_epi16_mask(words, _mm512_set1_epi16(1 << 11));
+        let mut flags = [0; 32];
+        _mm256_storeu_si256(flags.as_mut_ptr().cast(), _mm256_movm_epi8(set));
+        flags
+    }
+
+    #[inline(always)]
+    unsafe fn points8<const N: usize>(
+        book: &'static Book8<N>,
+        index: &[u64; 8],
+        flags: &[u8; 32],
+        table: &'static [u8; 16],
+        codes: *mut u8,
+    ) {
+        if N > 512 {
+            return super::avx2::Avx2::points8(book, index, flags, table, codes);
+        }
+        let table = _mm512_broadcast_i32x4(_mm_loadu_si128(table.as_ptr().cast()));
+        let found = Entries::find(&book.packed, _mm512_loadu_si512(index.as_ptr().cast()));
+        for v in 0..4 {
+            // an entry to each qword, four times; then each pair of levels to the bottom
+            let spread = _mm512_add_epi16(
+                _mm512_setr_epi64(
+                    0,
+                    0x0001_0001_0001_0001,
+                    0x0002_0002_0002_0002,
+                    0x0003_0003_0003_0003,
+                    0x0004_0004_0004_0004,
+                    0x0005_0005_0005_0005,
+                    0x0006_0006_0006_0006,
+                    0x0007_0007_0007_0007,
+                ),
+                _mm512_set1_epi16(8 * v as i16),
+            );
+            let q = _mm512_permutexvar_epi16(spread, found);
+            let q = _mm512_srlv_epi16(q, _mm512_set1_epi64(0x0006_0004_0002_0000));
+            flagged(_mm512_and_si512(q, _mm512_set1_epi8(3)), flags, table, codes, v);
+        }
+    }
+    #[inline(always)]
+    unsafe fn points4<const N: usize>(
+        book: &'static Book4<N>,
+        index: &[u64; 16],
+        flags: &[u8; 32],
+        table: &'static [u8; 16],
+        codes: *mut u8,
+    ) {
+        let table = _mm512_broadcast_i32x4(_mm_loadu_si128(table.as_ptr().cast()));
+        for half in 0..2 {
+            let index = _mm512_loadu_si512(index.as_ptr().add(8 * half).cast());
+            let found = Entries::find(&book.packed, index);
+            let parts = [_mm512_castsi512_si256(found), _mm512_extracti64x4_epi64::<1>(found)];
+            for (i, part) in parts.into_iter().enumerate() {
+                // levels 0 and 1 stay in the lower word of a dword, 2 and 3 go to the upper
+                let q = _mm512_cvtepu16_epi32(part);
+                let q = _mm512_or_si512(q, _mm512_slli_epi32::<13>(q));
+                let q = _mm512_and_si512(q, _mm512_set1_epi8(7));
+                flagged(q, flags, table, codes, 2 * half + i);
+            }
+        }
     }
 }

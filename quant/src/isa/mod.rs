@@ -361,26 +361,97 @@ pub(crate) trait Simd: Copy + 'static {
         patterns::gather::<Self>(v, |i| patterns::one_bit(p, i))
     }
 
-    // ---- books: a whole span at once ----------------------------------------------------------
-
-    /// The levels of 32 entries of a book, a byte each, at `out` (256 bytes). Only as many low bits
-    /// of an index count as the book needs.
+    /// Base-three digits of TQ1_0, plus 7: digits 0 to 4 of bytes 0..32, of bytes 32..48, and digits 0
+    /// to 3 of bytes 48..52, each digit of all bytes of its part before the next one.
     #[inline(always)]
-    unsafe fn book8<const N: usize>(book: &'static Book8<N>, index: &[u16; 32], out: *mut u8) {
-        for (r, &i) in index.iter().enumerate() {
-            let levels = book.wide[usize::from(i) % N].to_le_bytes();
-            out.add(8 * r).cast::<[u8; 8]>().write_unaligned(levels);
-        }
+    unsafe fn thirds(p: *const u8, v: usize) -> Self::Q {
+        patterns::gather::<Self>(v, |i| 7 + patterns::third(p, i))
     }
 
-    /// The levels of 64 entries of a book, a byte each, at `out` (256 bytes). Only as many low bits
-    /// of an index count as the book needs.
+    // ---- books: a whole span at once ----------------------------------------------------------
+
+    /// Indices of 32 runs in eight groups, four 16-bit numbers to a word, the first the lowest: their
+    /// low eight bits at `low`, the upper ones at `high`, `step` (1 or 2) bytes per group of which
+    /// the lowest bits are four fields of `bits` bits.
     #[inline(always)]
-    unsafe fn book4<const N: usize>(book: &'static Book4<N>, index: &[u16; 64], out: *mut u8) {
-        for (r, &i) in index.iter().enumerate() {
-            let levels = book.wide[usize::from(i) % N].to_le_bytes();
-            out.add(4 * r).cast::<[u8; 4]>().write_unaligned(levels);
+    unsafe fn indices(low: *const u8, high: *const u8, step: usize, bits: u32) -> [u64; 8] {
+        let mut index = [0; 8];
+        for (g, index) in index.iter_mut().enumerate() {
+            let mut fields = u64::from(*high.add(step * g));
+            if step == 2 {
+                fields |= u64::from(*high.add(step * g + 1)) << 8;
+            }
+            *index = patterns::widened(low.add(4 * g)) | patterns::upper(fields, bits);
         }
+        index
+    }
+
+    /// Sign bytes of the 32 runs of eight groups, from four 7-bit indices in the low 28 bits of a
+    /// number per group.
+    #[inline(always)]
+    unsafe fn signs_28(w: &[u32; 8]) -> [u8; 32] {
+        let mut signs = [0; 32];
+        for (signs, &w) in signs.as_chunks_mut().0.iter_mut().zip(w) {
+            *signs = patterns::signs_28(w).to_le_bytes();
+        }
+        signs
+    }
+
+    /// Sign bytes of 32 runs from the 7-bit indices at the top of 16-bit numbers, four to a word.
+    #[inline(always)]
+    unsafe fn signs_16(words: &[u64; 8]) -> [u8; 32] {
+        let mut signs = [0; 32];
+        for (signs, &words) in signs.as_chunks_mut().0.iter_mut().zip(words) {
+            *signs = patterns::signs_16(words).to_le_bytes();
+        }
+        signs
+    }
+
+    /// Bit 11 of each of 32 16-bit numbers, four to a word, for all eight bits of a byte.
+    #[inline(always)]
+    unsafe fn twelfths(words: &[u64; 8]) -> [u8; 32] {
+        let mut flags = [0; 32];
+        for (flags, &words) in flags.as_chunks_mut().0.iter_mut().zip(words) {
+            let bits = patterns::narrowed(words >> 11 & 0x0001_0001_0001_0001);
+            *flags = (bits * 255).to_le_bytes();
+        }
+        flags
+    }
+
+    /// The 256 codes of 32 entries of a book, at `codes`: `table[level]`, or `table[level + 8]` for
+    /// values whose flag (a bit each) is set. Indices are 16-bit numbers, four to a word, the first
+    /// the lowest; only as many low bits of them count as the book needs.
+    #[inline(always)]
+    unsafe fn points8<const N: usize>(
+        book: &'static Book8<N>,
+        index: &[u64; 8],
+        flags: &[u8; 32],
+        table: &'static [u8; 16],
+        codes: *mut u8,
+    ) {
+        for r in 0..32 {
+            let i = index[r / 4] >> (r % 4 * 16);
+            let levels = book.wide[i as usize % N].to_le_bytes();
+            codes.add(8 * r).cast::<[u8; 8]>().write_unaligned(levels);
+        }
+        patterns::flagged::<Self>(flags, table, codes);
+    }
+
+    /// As [`Simd::points8`] of 64 entries of four values.
+    #[inline(always)]
+    unsafe fn points4<const N: usize>(
+        book: &'static Book4<N>,
+        index: &[u64; 16],
+        flags: &[u8; 32],
+        table: &'static [u8; 16],
+        codes: *mut u8,
+    ) {
+        for r in 0..64 {
+            let i = index[r / 4] >> (r % 4 * 16);
+            let levels = book.wide[i as usize % N].to_le_bytes();
+            codes.add(4 * r).cast::<[u8; 4]>().write_unaligned(levels);
+        }
+        patterns::flagged::<Self>(flags, table, codes);
     }
 }
 
@@ -398,10 +469,11 @@ macro_rules! entries {
             $(#[target_feature(enable = $features)])?
             unsafe fn expand<T: $crate::span::Span>(
                 p: *const u8,
-                codes: *mut u8,
-                head: &mut $crate::tile::Head,
+                n: usize,
+                codes: *mut $crate::span::Bytes,
+                head: *mut $crate::tile::Head,
             ) {
-                T::expand::<$simd>(p, codes, head)
+                $crate::span::expand::<$simd, T>(p, n, codes, head)
             }
             $(#[target_feature(enable = $features)])?
             unsafe fn expanded<const GROUP: usize>(

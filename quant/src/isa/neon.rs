@@ -328,4 +328,42 @@ impl<P: Products> Simd for Arm<P> {
     unsafe fn one_bit(p: *const u8, v: usize) -> uint8x16_t {
         vandq_u8(shr(vld1q_u8(p.add(v % 2 * 16)), v / 2), vdupq_n_u8(1))
     }
+    #[inline(always)]
+    unsafe fn nibbles_8(p: *const u8, stride: usize, v: usize) -> uint8x16_t {
+        let q = vld1_u8(p.add(v / 4 * stride + v % 4 * 8));
+        vcombine_u8(vand_u8(q, vdup_n_u8(15)), vshr_n_u8::<4>(q))
+    }
+    #[inline(always)]
+    unsafe fn quarters(p: *const u8, stride: usize, v: usize) -> uint8x16_t {
+        // each of four bytes four times, its pairs of bits shifted to the bottom
+        let q = vreinterpretq_u8_u32(vdupq_n_u32(
+            p.add(v / 4 * stride + v % 4 * 4).cast::<u32>().read_unaligned(),
+        ));
+        let own: [u8; 16] = [0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3];
+        let q = vqtbl1q_u8(q, vld1q_u8(own.as_ptr()));
+        let count = vreinterpretq_s8_u32(vdupq_n_u32(0xfafc_fe00));
+        vandq_u8(vshlq_u8(q, count), vdupq_n_u8(3))
+    }
+    #[inline(always)]
+    unsafe fn thirds(p: *const u8, v: usize) -> uint8x16_t {
+        let (mut q, n) = match v {
+            0..10 => (vld1q_u8(p.add(v % 2 * 16)), v / 2),
+            10..15 => (vld1q_u8(p.add(32)), v - 10),
+            _ => {
+                let q = vdupq_n_u32(p.add(48).cast::<u32>().read_unaligned());
+                let powers = vdupq_n_u8(1);
+                let powers = vreinterpretq_u32_u8(powers);
+                let powers = vsetq_lane_u32::<1>(0x0303_0303, powers);
+                let powers = vsetq_lane_u32::<2>(0x0909_0909, powers);
+                let powers = vsetq_lane_u32::<3>(0x1b1b_1b1b, powers);
+                (vmulq_u8(vreinterpretq_u8_u32(q), vreinterpretq_u8_u32(powers)), 0)
+            }
+        };
+        for _ in 0..n {
+            q = vaddq_u8(q, vaddq_u8(q, q));
+        }
+        // a comparison that holds gives -1
+        let digits = vaddq_u8(vcgtq_u8(q, vdupq_n_u8(85)), vcgtq_u8(q, vdupq_n_u8(170)));
+        vsubq_u8(vdupq_n_u8(7), digits)
+    }
 }

@@ -10,8 +10,9 @@ use crate::block::{
     BlockIq1M, BlockIq1S, BlockIq2S, BlockIq2Xs, BlockIq2Xxs, BlockIq3S, BlockIq3Xxs, half,
 };
 use crate::isa::Simd;
+use crate::isa::patterns::{narrowed, upper, widened};
 use crate::span::Span;
-use crate::tile::{Head, SPAN};
+use crate::tile::Head;
 
 /// Magnitudes of the levels of the IQ2 types.
 const IQ2_LEVELS: [u8; 3] = [8, 25, 43];
@@ -178,55 +179,9 @@ fn half_iq1_m(s: u64) -> u16 {
 }
 
 // ---- kernels ------------------------------------------------------------------------------------
-
-/// Signs (or shifts) of the 256 values of a span, a bit each.
-#[repr(align(32))]
-struct Flags([u8; 32]);
-
-impl Flags {
-    /// From one 32-bit number per group.
-    #[inline(always)]
-    fn of(groups: [u32; 8]) -> Self {
-        let mut bytes = [0; 32];
-        for (bytes, g) in bytes.as_chunks_mut::<4>().0.iter_mut().zip(groups) {
-            *bytes = g.to_le_bytes();
-        }
-        Self(bytes)
-    }
-
-    #[inline(always)]
-    unsafe fn read(p: *const u8) -> Self {
-        Self(p.cast::<[u8; 32]>().read_unaligned())
-    }
-
-    /// Turns the levels of a span into codes: level plus 8 where the flag is set, looked up.
-    #[inline(always)]
-    unsafe fn apply<S: Simd>(&self, table: &'static [u8; 16], codes: *mut u8) {
-        for i in 0..SPAN / (16 * S::LANES) {
-            for j in 0..4 {
-                let v = 4 * i + j;
-                let at = codes.add(4 * S::LANES * v);
-                let q = S::or(S::load_q(at), S::bits(self.0.as_ptr(), 4, v, 8));
-                S::store_q(at, S::lookup(table, q));
-            }
-        }
-    }
-}
-
-/// The upper bit that makes the number of set bits even, in every byte of seven bits.
-#[inline(always)]
-fn evened(x: u32) -> u32 {
-    let p = x ^ x >> 4;
-    let p = p ^ p >> 2;
-    let p = p ^ p >> 1;
-    x | (p & 0x0101_0101) << 7
-}
-
-/// Four sign bytes from the four 7-bit indices in the low 28 bits.
-#[inline(always)]
-fn signs_28(w: u32) -> u32 {
-    evened(w & 0x7f | (w & 0x3f80) << 1 | (w & 0x1f_c000) << 2 | (w & 0x0fe0_0000) << 3)
-}
+//
+// Plain loops over words that compilers turn into vectors of the row's width. No `map` or `from_fn`
+// of arrays: those are not always inlined, and then compiled without the row's instructions.
 
 /// `2 n + 1` for eight nibbles n, a byte each.
 #[inline(always)]
@@ -242,6 +197,16 @@ unsafe fn scales_16<S: Simd>(s: u64, d: f32, head: &mut Head) {
     }
 }
 
+/// Eight scales `d * (2 n + 1)` of the top nibbles n of 32-bit numbers.
+#[inline(always)]
+unsafe fn scales_top<S: Simd>(w: &[u32; 8], d: f32, head: &mut Head) {
+    let mut n = 0;
+    for g in 0..8 {
+        n |= u64::from(w[g] >> 28) << (8 * g);
+    }
+    S::scale_u8(odd(n), d, head.d.as_mut_ptr());
+}
+
 /// Nibble `i` as byte `i`.
 #[inline(always)]
 fn spread_nibbles(x: u32) -> u64 {
@@ -249,13 +214,6 @@ fn spread_nibbles(x: u32) -> u64 {
     let x = (x | x << 16) & 0x0000_ffff_0000_ffff;
     let x = (x | x << 8) & 0x00ff_00ff_00ff_00ff;
     (x | x << 4) & 0x0f0f_0f0f_0f0f_0f0f
-}
-
-/// Eight scales `d * (2 n + 1)` of the top nibbles n of 32-bit numbers.
-#[inline(always)]
-unsafe fn scales_top<S: Simd>(w: &[u32; 8], d: f32, head: &mut Head) {
-    let n = w.map(|w| (w >> 28) as u8);
-    S::scale_u8(odd(u64::from_le_bytes(n)), d, head.d.as_mut_ptr());
 }
 
 /// Unpacker of IQ2_XXS.
@@ -271,14 +229,14 @@ impl Span for Iq2Xxs {
 
     #[inline(always)]
     unsafe fn expand<S: Simd>(p: *const u8, codes: *mut u8, head: &mut Head) {
-        let groups: [u64; 8] = std::array::from_fn(|g| word(p.add(2 + 8 * g)));
-        let w = groups.map(|x| (x >> 32) as u32);
-        let mut index = [0u16; 32];
-        for (index, x) in index.as_chunks_mut::<4>().0.iter_mut().zip(groups) {
-            *index = (x as u32).to_le_bytes().map(u16::from);
+        let mut index = [0; 8];
+        let mut w = [0; 8];
+        for g in 0..8 {
+            let group = word(p.add(2 + 8 * g));
+            index[g] = widened(p.add(2 + 8 * g));
+            w[g] = (group >> 32) as u32;
         }
-        S::book8(&books::IQ2_XXS, &index, codes);
-        Flags::of(w.map(signs_28)).apply::<S>(&IQ2_CODES, codes);
+        S::points8(&books::IQ2_XXS, &index, &S::signs_28(&w), &IQ2_CODES, codes);
         scales_top::<S>(&w, read_half::<S>(p) * 0.125, head);
     }
 }
@@ -296,17 +254,12 @@ impl Span for Iq2Xs {
 
     #[inline(always)]
     unsafe fn expand<S: Simd>(p: *const u8, codes: *mut u8, head: &mut Head) {
-        let words = p.add(2).cast::<[[u8; 2]; 32]>().read_unaligned().map(u16::from_le_bytes);
-        let signs = words.map(|w| {
-            let x = w >> 9;
-            let p = x ^ x >> 4;
-            let p = p ^ p >> 2;
-            let p = p ^ p >> 1;
-            (x | (p & 1) << 7) as u8
-        });
+        let mut words = [0; 8];
+        for g in 0..8 {
+            words[g] = word(p.add(2 + 8 * g));
+        }
         // the book takes as many low bits as it has
-        S::book8(&books::IQ2_XS, &words, codes);
-        Flags(signs).apply::<S>(&IQ2_CODES, codes);
+        S::points8(&books::IQ2_XS, &words, &S::signs_16(&words), &IQ2_CODES, codes);
         scales_16::<S>(word(p.add(66)), read_half::<S>(p) * 0.125, head);
     }
 }
@@ -324,13 +277,9 @@ impl Span for Iq2S {
 
     #[inline(always)]
     unsafe fn expand<S: Simd>(p: *const u8, codes: *mut u8, head: &mut Head) {
-        let low = p.add(2).cast::<[u8; 32]>().read_unaligned();
-        let high = p.add(66).cast::<[u8; 8]>().read_unaligned();
-        let index = std::array::from_fn(|r| {
-            u16::from(low[r]) | (u16::from(high[r / 4]) << (8 - r % 4 * 2)) & 0x300
-        });
-        S::book8(&books::IQ2_S, &index, codes);
-        Flags::read(p.add(34)).apply::<S>(&IQ2_CODES, codes);
+        let index = S::indices(p.add(2), p.add(66), 1, 2);
+        let signs = p.add(34).cast::<[u8; 32]>().read_unaligned();
+        S::points8(&books::IQ2_S, &index, &signs, &IQ2_CODES, codes);
         scales_16::<S>(word(p.add(74)), read_half::<S>(p) * 0.125, head);
     }
 }
@@ -348,10 +297,15 @@ impl Span for Iq3Xxs {
 
     #[inline(always)]
     unsafe fn expand<S: Simd>(p: *const u8, codes: *mut u8, head: &mut Head) {
-        let w: [u32; 8] = std::array::from_fn(|g| short_word(p.add(66 + 4 * g)));
-        let index = p.add(2).cast::<[u8; 64]>().read_unaligned().map(u16::from);
-        S::book4(&books::IQ3_XXS, &index, codes);
-        Flags::of(w.map(signs_28)).apply::<S>(&IQ3_XXS_CODES, codes);
+        let mut index = [0; 16];
+        for i in 0..16 {
+            index[i] = widened(p.add(2 + 4 * i));
+        }
+        let mut w = [0; 8];
+        for g in 0..8 {
+            w[g] = short_word(p.add(66 + 4 * g));
+        }
+        S::points4(&books::IQ3_XXS, &index, &S::signs_28(&w), &IQ3_XXS_CODES, codes);
         scales_top::<S>(&w, read_half::<S>(p) * 0.25, head);
     }
 }
@@ -369,13 +323,13 @@ impl Span for Iq3S {
 
     #[inline(always)]
     unsafe fn expand<S: Simd>(p: *const u8, codes: *mut u8, head: &mut Head) {
-        let low = p.add(2).cast::<[u8; 64]>().read_unaligned();
-        let high = p.add(66).cast::<[u8; 8]>().read_unaligned();
-        let index = std::array::from_fn(|k| {
-            u16::from(low[k]) | (u16::from(high[k / 8]) << (8 - k % 8)) & 0x100
-        });
-        S::book4(&books::IQ3_S, &index, codes);
-        Flags::read(p.add(74)).apply::<S>(&IQ3_S_CODES, codes);
+        let mut index = [0; 16];
+        let high = word(p.add(66));
+        for i in 0..16 {
+            index[i] = widened(p.add(2 + 4 * i)) | upper(high >> (4 * i) & 15, 1);
+        }
+        let signs = p.add(74).cast::<[u8; 32]>().read_unaligned();
+        S::points4(&books::IQ3_S, &index, &signs, &IQ3_S_CODES, codes);
         let scales = odd(spread_nibbles(short_word(p.add(106))));
         S::scale_u8(scales, read_half::<S>(p), head.d.as_mut_ptr());
     }
@@ -394,15 +348,19 @@ impl Span for Iq1S {
 
     #[inline(always)]
     unsafe fn expand<S: Simd>(p: *const u8, codes: *mut u8, head: &mut Head) {
-        let low = p.add(2).cast::<[u8; 32]>().read_unaligned();
-        let high = p.add(34).cast::<[[u8; 2]; 8]>().read_unaligned().map(u16::from_le_bytes);
-        let index =
-            std::array::from_fn(|r| u16::from(low[r]) | (high[r / 4] >> (r % 4 * 3) & 7) << 8);
-        S::book8(&books::IQ1, &index, codes);
-        let down = high.map(|w| (u32::from(w) >> 15).wrapping_neg());
-        Flags::of(down).apply::<S>(&IQ1_CODES, codes);
-        let scales = high.map(|w| (w >> 11 & 14) as u8 + 1);
-        S::scale_u8(u64::from_le_bytes(scales), read_half::<S>(p) * 0.125, head.d.as_mut_ptr());
+        let index = S::indices(p.add(2), p.add(34), 2, 3);
+        let mut down = [0; 32];
+        for g in 0..8 {
+            let sign = *p.add(35 + 2 * g) as i8 >> 7;
+            down[4 * g..4 * g + 4].fill(sign as u8);
+        }
+        S::points8(&books::IQ1, &index, &down, &IQ1_CODES, codes);
+        // bits 4 to 6 of every other byte, from two words, twice and one more
+        let odd_bytes = 0x00ff_00ff_00ff_00ff;
+        let first = narrowed(word(p.add(34)) >> 8 & odd_bytes);
+        let last = narrowed(word(p.add(42)) >> 8 & odd_bytes);
+        let n = (u64::from(first) | u64::from(last) << 32) >> 4 & 0x0707_0707_0707_0707;
+        S::scale_u8(odd(n), read_half::<S>(p) * 0.125, head.d.as_mut_ptr());
     }
 }
 
@@ -419,19 +377,18 @@ impl Span for Iq1M {
 
     #[inline(always)]
     unsafe fn expand<S: Simd>(p: *const u8, codes: *mut u8, head: &mut Head) {
-        let low = p.cast::<[u8; 32]>().read_unaligned();
-        let high = p.add(32).cast::<[u8; 16]>().read_unaligned();
-        let nibble = |r: usize| high[r / 2] >> (r % 2 * 4);
-        let index = std::array::from_fn(|r| u16::from(low[r]) | u16::from(nibble(r) & 7) << 8);
-        S::book8(&books::IQ1, &index, codes);
-        let down = std::array::from_fn(|r| (nibble(r) >> 3 & 1).wrapping_neg());
-        Flags(down).apply::<S>(&IQ1_CODES, codes);
+        // a nibble for each run: three bits of index, then the shift's sign
+        let index = S::indices(p, p.add(32), 2, 4);
+        S::points8(&books::IQ1, &index, &S::twelfths(&index), &IQ1_CODES, codes);
         let s = word(p.add(48));
         let d = S::half(half_iq1_m(s)) * 0.125;
-        let scales: [u8; 16] =
-            std::array::from_fn(|k| (s >> (k / 4 * 16 + k % 4 * 3) & 7) as u8 * 2 + 1);
-        for (i, eight) in scales.as_chunks::<8>().0.iter().enumerate() {
-            S::scale_u8(u64::from_le_bytes(*eight), d, head.d.as_mut_ptr().add(8 * i));
+        for i in 0..2 {
+            // two 16-bit numbers of four scales each: spread them as 16 bits to a byte
+            let s = s >> (32 * i);
+            let s = (s & 0x0fff) | (s & 0x0fff_0000) << 16;
+            let s = (s | s << 10) & 0x003f_003f_003f_003f;
+            let s = (s | s << 5) & 0x0707_0707_0707_0707;
+            S::scale_u8(odd(s), d, head.d.as_mut_ptr().add(8 * i));
         }
     }
 }

@@ -127,23 +127,10 @@ impl Unpack for Tq2_0 {
     }
 }
 
-/// Writes N digits of each of the W bytes at `p`, plus 7, first the first digit of all of them.
-#[inline(always)]
-unsafe fn digits<const W: usize, const N: usize>(p: *const u8, codes: *mut u8) {
-    let mut rest = p.cast::<[u8; W]>().read_unaligned();
-    for n in 0..N {
-        // three times a byte passes 256 from 86 on, and 512 from 171 on
-        let digits = rest.map(|r| 7 + u8::from(r > 85) + u8::from(r > 170));
-        codes.add(n * W).cast::<[u8; W]>().write_unaligned(digits);
-        rest = rest.map(|r| r.wrapping_mul(3));
-    }
-}
-
-/// TQ1_0 as bytes. Its digits come by repeated multiplication of the same bytes, in plain loops
-/// that compilers turn into vectors of any width.
+/// Unpacker of TQ1_0.
 pub(crate) struct Tq1_0;
 
-impl crate::span::Span for Tq1_0 {
+impl Unpack for Tq1_0 {
     const BLOCK: usize = 256;
     const BYTES: usize = 54;
     const GROUP: usize = 32;
@@ -152,10 +139,11 @@ impl crate::span::Span for Tq1_0 {
     const MAX: u8 = 9;
 
     #[inline(always)]
-    unsafe fn expand<S: Simd>(p: *const u8, codes: *mut u8, head: &mut Head) {
+    unsafe fn head<S: Simd>(p: *const u8, head: &mut Head) {
         head.d[..8].fill(read_half::<S>(p.add(52)));
-        digits::<32, 5>(p, codes);
-        digits::<16, 5>(p.add(32), codes.add(160));
-        digits::<4, 4>(p.add(48), codes.add(240));
+    }
+    #[inline(always)]
+    unsafe fn vector<S: Simd>(p: *const u8, v: usize) -> S::Q {
+        S::thirds(p, v)
     }
 }
