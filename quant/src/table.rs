@@ -405,13 +405,13 @@ types! {
         IQ4NL "iq4_nl" iq::Iq4Nl, iq::decode_iq4_nl;
         IQ4XS "iq4_xs" iq::Iq4Xs, iq::decode_iq4_xs;
         MXFP4 "mxfp4" iq::Mxfp4, iq::decode_mxfp4;
-    }
-    expanded {
         NVFP4 "nvfp4" iq::Nvfp4, iq::decode_nvfp4;
         Q1_0 "q1_0" small::Q1_0, small::decode_q1_0;
         Q2_0 "q2_0" small::Q2_0, small::decode_q2_0;
         TQ1_0 "tq1_0" small::Tq1_0, small::decode_tq1_0;
         TQ2_0 "tq2_0" small::Tq2_0, small::decode_tq2_0;
+    }
+    expanded {
         IQ1S "iq1_s" grid::Iq1S, grid::decode_iq1_s;
         IQ1M "iq1_m" grid::Iq1M, grid::decode_iq1_m;
         IQ2XXS "iq2_xxs" grid::Iq2Xxs, grid::decode_iq2_xxs;

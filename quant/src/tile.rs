@@ -163,40 +163,35 @@ pub(crate) unsafe fn rows<S: Simd, U: Unpack>(job: &Job<'_>) {
     let step = if job.n_cols == 1 { one } else { S::TILE.1 };
     let ahead = Ahead::new(job.row_bytes, step);
     let mut r = 0;
-    while r + step <= job.n_rows {
-        columns::<S, U>(job, r, ahead, step);
-        r += step;
-    }
-    for r in r..job.n_rows {
-        for c in 0..job.n_cols {
-            tile::<S, U, 1, 1>(job, r, c, ahead);
-        }
+    while r < job.n_rows {
+        let left = job.n_rows - r;
+        r += columns::<S, U>(job, r, ahead, step.min(left));
     }
 }
 
-/// One step of `step` rows by all columns. The conditions on constants come first and stand alone, so
-/// that tiles which a row of the table does not use are not even compiled.
+/// One or two rows by all columns; returns how many rows. The conditions on constants come first and
+/// stand alone, so that tiles which a row of the table does not use are not even compiled; and each
+/// tile is named once, since each place is a copy.
 #[inline(always)]
-unsafe fn columns<S: Simd, U: Unpack>(job: &Job<'_>, r: usize, ahead: Ahead, step: usize) {
+unsafe fn columns<S: Simd, U: Unpack>(job: &Job<'_>, r: usize, ahead: Ahead, rows: usize) -> usize {
     let mut c = 0;
-    if S::TILE.0 == 2 && job.n_cols == 1 && step == 2 {
-        return tile::<S, U, 2, 1>(job, r, 0, ahead);
-    }
-    if S::TILE.1 == 2 && step == 2 {
-        while c + 4 <= job.n_cols {
-            tile::<S, U, 2, 4>(job, r, c, ahead);
-            c += 4;
-        }
-        if c + 2 <= job.n_cols {
-            tile::<S, U, 2, 2>(job, r, c, ahead);
-            c += 2;
+    if S::TILE.0 == 2 && rows == 2 {
+        if S::TILE.1 == 2 {
+            while c + 4 <= job.n_cols {
+                tile::<S, U, 2, 4>(job, r, c, ahead);
+                c += 4;
+            }
+            if c + 2 <= job.n_cols {
+                tile::<S, U, 2, 2>(job, r, c, ahead);
+                c += 2;
+            }
         }
         if c < job.n_cols {
             tile::<S, U, 2, 1>(job, r, c, ahead);
         }
-        return;
+        return 2;
     }
-    if S::TILE.2 == 4 {
+    if S::TILE.1 == 1 && S::TILE.2 == 4 {
         while c + 4 <= job.n_cols {
             tile::<S, U, 1, 4>(job, r, c, ahead);
             c += 4;
@@ -206,6 +201,7 @@ unsafe fn columns<S: Simd, U: Unpack>(job: &Job<'_>, r: usize, ahead: Ahead, ste
         tile::<S, U, 1, 1>(job, r, c, ahead);
         c += 1;
     }
+    1
 }
 
 /// R rows by C columns from row `r` and column `c` on.
@@ -243,7 +239,7 @@ unsafe fn tile<S: Simd, U: Unpack, const R: usize, const C: usize>(
             *p = p.add(U::SPAN_BYTES);
         }
     }
-    if !job.k.is_multiple_of(SPAN) {
+    if U::BLOCK < SPAN && !job.k.is_multiple_of(SPAN) {
         let pos = R * (job.k / SPAN * U::SPAN_BYTES);
         ahead.prefetch::<S>(w, pos, R * job.row_bytes - pos);
         rest::<S, U, R, C>(job.k % SPAN, &p, &x, &mut acc);
