@@ -5,7 +5,7 @@
 //! bytes of keys and values over the time the figure for decode.
 
 use pumice_quant::{
-    Isa, KvLayout, KvType, PAGE, PageRef, QueryRow, QueryTile, Vector, attend::attend,
+    Isa, KvLayout, KvType, PAGE, PageRef, QueryRow, QueryTile, Vector, attend, store_key,
 };
 use std::hint::black_box;
 use std::time::Instant;
@@ -60,8 +60,13 @@ fn run(vector: Vector, case: &Case) {
     let row: Vec<f32> = (0..head_dim).map(|i| (i % 7) as f32 * 0.1).collect();
     let mut bytes = vec![0u32; heads * n_pages * 2 * page_bytes / 4];
     let bytes: &mut [u8] = bytemuck::cast_slice_mut(&mut bytes);
-    for at in bytes.chunks_exact_mut(layout.k_row_bytes()) {
-        ty.encode(vector, &row, at);
+    for page in bytes.chunks_exact_mut(2 * page_bytes) {
+        let (k, v) = page.split_at_mut(page_bytes);
+        for at in 0..PAGE {
+            // SAFETY: a whole page, and one thread.
+            unsafe { store_key(ty, vector, &row, k.as_mut_ptr(), at) };
+        }
+        v.chunks_exact_mut(layout.v_row_bytes()).for_each(|v| ty.encode(vector, &row, v));
     }
     let q = vec![0.05; n_q * head_dim];
     // Prefill: the tile's queries are the last positions; decode: one position, several heads.

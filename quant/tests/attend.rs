@@ -5,7 +5,7 @@
 //! the weights.
 
 use pumice_quant::{
-    Isa, KvLayout, KvType, PAGE, PageRef, QueryRow, QueryTile, Vector, attend::attend,
+    Isa, KvLayout, KvType, PAGE, PageRef, QueryRow, QueryTile, Vector, attend, store_key,
 };
 
 mod common;
@@ -32,18 +32,27 @@ impl Cache {
                 cache.pages.push(empty());
             }
             let (k, v) = cache.pages.last_mut().expect("just pushed");
-            let mut put = |ty: KvType, dim: usize, page: &mut [u32]| {
+            let mut put = |ty: KvType, dim: usize, page: &mut [u32], is_column: bool| {
                 let bytes = ty.row_bytes(dim);
-                let row = &mut bytemuck::cast_slice_mut(page)[pos % PAGE * bytes..][..bytes];
-                ty.encode(vector, &random.normal(dim, 1.0), row);
+                let row = random.normal(dim, 1.0);
+                let page: &mut [u8] = bytemuck::cast_slice_mut(page);
+                if is_column {
+                    // SAFETY: a whole page, and one thread.
+                    unsafe { store_key(ty, vector, &row, page.as_mut_ptr(), pos % PAGE) };
+                } else {
+                    ty.encode(vector, &row, &mut page[pos % PAGE * bytes..][..bytes]);
+                }
+                let mut stored = vec![0u32; bytes.div_ceil(4)];
+                let stored = &mut bytemuck::cast_slice_mut(&mut stored)[..bytes];
+                ty.encode(vector, &row, stored);
                 let mut back = vec![0.0; dim];
-                ty.decode(vector, row, &mut back);
+                ty.decode(vector, stored, &mut back);
                 back
             };
-            let key = put(layout.k, layout.head_dim_k, k);
+            let key = put(layout.k, layout.head_dim_k, k, !layout.v_in_k);
             cache.v.push(match layout.v_in_k {
                 true => key[..layout.head_dim_v].to_vec(),
-                false => put(layout.v, layout.head_dim_v, v),
+                false => put(layout.v, layout.head_dim_v, v, false),
             });
             cache.k.push(key);
         }

@@ -20,7 +20,6 @@ use crate::spec::{self, LatentForm, NormKind};
 use crate::state::KvShape;
 use crate::team::{Stop, Worker};
 use quant::{PAGE, QueryRow, RopeLayout};
-use std::ops::Range;
 
 /// Rows whose keys a worker places at a time.
 const ROWS: usize = 8;
@@ -267,7 +266,6 @@ impl Mla {
         let kv = cx.state.layer(self.attend.kv);
         let r = &cx.batch.rows[row];
         let page = cx.state.page(self.attend.kv, r.seq, r.pos / PAGE);
-        let at = kv.keys(page, 0).start + r.pos % PAGE * kv.row_k;
         // SAFETY: rows are claimed, a position is one row, the scratch belongs to this worker.
         unsafe {
             let x = latent.get(row as u32, 0..n);
@@ -275,8 +273,8 @@ impl Mla {
             self.kv_norm.apply(cx.vec, &x[..m.kv_rank], &mut key[..m.kv_rank]);
             key[m.kv_rank..].copy_from_slice(&x[m.kv_rank..]);
             self.rotate(cx, row, &mut key[m.kv_rank..]);
-            let stored = kv.k.part_mut(at..at + kv.row_k);
-            cx.state.options().type_k.encode(cx.vec, key, stored);
+            let ty = cx.state.options().type_k;
+            kv.store_key((ty, cx.vec), (page, 0, r.pos % PAGE), key);
         }
     }
 
@@ -318,8 +316,6 @@ impl Mla {
         let r = &cx.batch.rows[row];
         let (kv, slot) = (cx.state.layer(self.attend.kv), r.pos % PAGE);
         let page = cx.state.page(self.attend.kv, r.seq, r.pos / PAGE);
-        let place =
-            |range: Range<usize>, n: usize| range.start + slot * n..range.start + (slot + 1) * n;
         let o = cx.state.options();
         // SAFETY: pairs of row and head are claimed, the scratch belongs to this worker, and what
         // is read was finished in the phases before.
@@ -333,9 +329,9 @@ impl Mla {
             key[..m.n_nope].copy_from_slice(&key_value[..m.n_nope]);
             key[m.n_nope..].copy_from_slice(latent.get(row as u32, m.kv_rank..latent.stride));
             self.rotate(cx, row, &mut key[m.n_nope..]);
-            let stored = kv.k.part_mut(place(kv.keys(page, head), kv.row_k));
-            o.type_k.encode(cx.vec, key, stored);
-            let stored = kv.v.part_mut(place(kv.values(page, head), kv.row_v));
+            kv.store_key((o.type_k, cx.vec), (page, head, slot), key);
+            let start = kv.values(page, head).start + slot * kv.row_v;
+            let stored = kv.v.part_mut(start..start + kv.row_v);
             o.type_v.encode(cx.vec, &key_value[m.n_nope..], stored);
         }
     }

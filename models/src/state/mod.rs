@@ -13,7 +13,7 @@ use crate::error::Error;
 pub use fixed::Fixed;
 use fixed::FixedStore;
 use pages::PageTables;
-use quant::{KvType, PAGE};
+use quant::{KvType, PAGE, Vector};
 
 /// Keys and values of one attention body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,6 +98,7 @@ pub struct KvLayer {
     pub shape: KvShape,
     /// Index of its page tables.
     group: usize,
+    /// [page, n_head_kv, row, PAGE], see [`quant::store_key`]; where values lie in keys,
     /// [page, n_head_kv, PAGE, row].
     pub k: Buffer<u8>,
     /// [page, n_head_kv, PAGE, row].
@@ -261,6 +262,29 @@ impl KvLayer {
             let n = self.page_bytes(row);
             let all = if buffer == 0 { self.k.all_mut() } else { self.v.all_mut() };
             all.copy_within(from * n..(from + 1) * n, to * n);
+        }
+    }
+
+    /// Stores the key of `head` at position `slot` of physical page `page`.
+    ///
+    /// # Safety
+    /// Nobody else reads or writes that position's key meanwhile.
+    pub unsafe fn store_key(
+        &self,
+        (ty, vec): (KvType, Vector),
+        (page, head, slot): (usize, usize, usize),
+        key: &[f32],
+    ) {
+        let page = self.keys(page, head);
+        // SAFETY: the page lies in the buffer; the position is the caller's. Neighbours lie side by
+        // side in it and may be written at the same time, so no reference to the page is made.
+        unsafe {
+            if self.shape.v_in_k {
+                let start = page.start + slot * self.row_k;
+                ty.encode(vec, key, self.k.part_mut(start..start + self.row_k));
+            } else {
+                quant::store_key(ty, vec, key, self.k.as_mut_ptr().add(page.start), slot);
+            }
         }
     }
 

@@ -2,9 +2,9 @@
 //!
 //! For every query q: out = sum over visible positions t of softmax(q . k_t) v_t, computed page by
 //! page with a running maximum and a running sum (Milakov and Gimelshein, 2018; Dao et al., 2022),
-//! everything in f32. Per page: keys are converted to f32 and transposed once, values converted
-//! once, and all queries of the tile (the rows of the micro-batch and the query heads that share
-//! this key/value head) use them.
+//! everything in f32. Per page: keys and values are converted to f32 once, and all queries of the
+//! tile (the rows of the micro-batch and the query heads that share this key/value head) use them.
+//! Keys are stored with positions side by side ([`store_key`]), as they are used.
 //!
 //! **One order of addition.** A query's result has the same bits whatever else is in the tile:
 //! - page boundaries are absolute positions, so a query always meets the same pages;
@@ -15,7 +15,10 @@
 //!   e^0 = 1 and terms 0 * v, which change nothing for finite v (a zero's sign is settled at the
 //!   end).
 
+mod columns;
 mod kernel;
+
+pub use columns::store_key;
 
 use crate::KvType;
 use crate::isa::prefetch::prefetch;
@@ -67,7 +70,9 @@ impl KvLayout {
 /// One page of one layer and key/value head.
 #[derive(Clone, Copy, Debug)]
 pub struct PageRef<'a> {
-    /// Keys: rows of [`KvLayout::k_row_bytes`], the first `n` of them valid. Aligned to 4 bytes.
+    /// Keys: [`PAGE`] times [`KvLayout::k_row_bytes`] as [`store_key`] puts them, the first `n`
+    /// positions valid; with [`KvLayout::v_in_k`], rows, the first `n` of them valid. Aligned to 4
+    /// bytes.
     pub k: &'a [u8],
     /// Values: rows of [`KvLayout::v_row_bytes`], the first `n` of them valid. Aligned to 4 bytes.
     pub v: &'a [u8],
@@ -243,7 +248,8 @@ fn check(layout: &KvLayout, page: &PageRef<'_>) {
         page.n,
         page.first_pos
     );
-    let (k, v) = (page.n * layout.k_row_bytes(), page.n * layout.v_row_bytes());
+    let rows = if layout.v_in_k { page.n } else { PAGE };
+    let (k, v) = (rows * layout.k_row_bytes(), page.n * layout.v_row_bytes());
     assert!(
         page.k.len() >= k && page.v.len() >= v,
         "a page of {} positions has {} and {} bytes, needs {k} and {v}",
@@ -287,8 +293,32 @@ fn convert_rows(
     }
 }
 
-/// Keys of a page to f32, transposed to `[head_dim_k, PAGE]`; meanwhile asks for the next page's.
+/// Keys of a page to f32, `[head_dim_k, PAGE]`; meanwhile asks for the next page's.
+#[inline(always)]
 fn convert_keys(
+    vector: Vector,
+    layout: &KvLayout,
+    page: &PageRef<'_>,
+    next: Option<&PageRef<'_>>,
+    block: &mut [f32],
+    keys: &mut [f32],
+) {
+    if layout.v_in_k {
+        return transpose_keys(vector, layout, page, next, block, keys);
+    }
+    let dim = layout.head_dim_k;
+    let bytes = PAGE * layout.k.row_bytes(BLOCK * 2);
+    for first in (0..dim).step_by(BLOCK * 2) {
+        if let Some(next) = next {
+            prefetch(part(next.k, first / (BLOCK * 2) * bytes, bytes));
+        }
+        let n = (BLOCK * 2).min(dim - first);
+        columns::read_keys(layout.k, vector, page.k, first, n, &mut keys[first * PAGE..]);
+    }
+}
+
+/// Keys stored as rows to f32, transposed to `[head_dim_k, PAGE]`.
+fn transpose_keys(
     vector: Vector,
     layout: &KvLayout,
     page: &PageRef<'_>,

@@ -88,7 +88,7 @@ impl Attention {
         let (dk, dv) = (a.head_dim_k, a.head_dim_v);
         let kv = cx.state.layer(self.kv);
         let page = cx.state.page(self.kv, r.seq, r.pos / PAGE);
-        let (k0, v0, slot) = (kv.keys(page, h).start, kv.values(page, h).start, r.pos % PAGE);
+        let (v0, slot) = (kv.values(page, h).start, r.pos % PAGE);
         let o = cx.state.options();
         // SAFETY: a position of a sequence is one row of the batch, and its head was claimed.
         unsafe {
@@ -105,8 +105,7 @@ impl Attention {
                 o.type_v.encode(cx.vec, self.value(cx, private, v), stored);
             }
             self.norm_and_rotate(cx, private, self.k_norm.as_ref(), (row, h), k);
-            let stored = kv.k.part_mut(k0 + slot * kv.row_k..k0 + (slot + 1) * kv.row_k);
-            o.type_k.encode(cx.vec, k, stored);
+            kv.store_key((o.type_k, cx.vec), (page, h, slot), k);
         }
     }
 
