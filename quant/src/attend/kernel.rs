@@ -1,20 +1,53 @@
 //! One page for one group of queries: scores, running softmax, weighted sum of values.
 
 use super::{PAGE, PageRef, QueryRow};
+use crate::isa::half;
 use crate::vector::math;
+use ::half::f16;
 use pulp::Simd;
 
 /// Queries whose accumulators fit the registers at once: 6 queries by 4 vectors on 32 registers,
 /// 6 by 2 on 16.
 pub(super) const GROUP: usize = 6;
 
+/// Keys or values of a page, read as vectors of f32.
+pub(super) trait Source<S: Simd>: Copy {
+    /// Vector number `i` in the order of memory.
+    fn vector(self, simd: S, i: usize) -> S::f32s;
+}
+
+/// Converted before.
+#[derive(Clone, Copy)]
+pub(super) struct Floats<'a, V>(pub &'a [V]);
+
+impl<S: Simd> Source<S> for Floats<'_, S::f32s> {
+    #[inline(always)]
+    fn vector(self, _: S, i: usize) -> S::f32s {
+        self.0[i]
+    }
+}
+
+/// Half precision as it is stored, for tiles of so few queries that a conversion ahead would cost
+/// more than it saves. Only where [`half::has_load`] says so.
+#[derive(Clone, Copy)]
+pub(super) struct Halves<'a>(pub &'a [f16]);
+
+impl<S: Simd> Source<S> for Halves<'_> {
+    #[inline(always)]
+    fn vector(self, _: S, i: usize) -> S::f32s {
+        half::load(&self.0[i * S::F32_LANES..][..S::F32_LANES])
+    }
+}
+
 /// A page ready for use.
-pub(super) struct PageJob<'a, V> {
+pub(super) struct PageJob<'a, K> {
     pub page: &'a PageRef<'a>,
     /// `[head_dim_k, PAGE]`.
-    pub keys: &'a [V],
-    /// `[PAGE, padded head_dim_v]`.
-    pub values: &'a [V],
+    pub keys: K,
+    /// `[PAGE, n_columns vectors]`.
+    pub values: K,
+    /// Vectors of a value.
+    pub n_columns: usize,
     pub softcap: Option<f32>,
 }
 
@@ -31,16 +64,18 @@ pub(super) struct State<'a, V> {
 /// The scores, then the weights, of a group.
 type Scores = [[f32; PAGE]; GROUP];
 
-impl<V: Copy> PageJob<'_, V> {
+impl<K> PageJob<'_, K> {
     /// Adds the page to the state of up to [`GROUP`] queries, packed `[head_dim_k, n]` in `q`.
     #[inline(always)]
-    pub(super) fn group<S: Simd<f32s = V>>(
+    pub(super) fn group<S: Simd>(
         &self,
         simd: S,
         q: &[f32],
         rows: &[QueryRow],
-        state: State<'_, V>,
-    ) {
+        state: State<'_, S::f32s>,
+    ) where
+        K: Source<S>,
+    {
         match rows.len() {
             1 => self.group_of::<S, 1>(simd, q.as_chunks().0, rows, state),
             2 => self.group_of::<S, 2>(simd, q.as_chunks().0, rows, state),
@@ -52,13 +87,15 @@ impl<V: Copy> PageJob<'_, V> {
     }
 
     #[inline(always)]
-    fn group_of<S: Simd<f32s = V>, const R: usize>(
+    fn group_of<S: Simd, const R: usize>(
         &self,
         simd: S,
         q: &[[f32; R]],
         rows: &[QueryRow],
-        state: State<'_, V>,
-    ) {
+        state: State<'_, S::f32s>,
+    ) where
+        K: Source<S>,
+    {
         let visible: [(usize, usize); R] = std::array::from_fn(|r| rows[r].visible(self.page));
         let seen = visible.iter().filter(|(lo, hi)| lo < hi);
         let lo = seen.clone().map(|v| v.0).min().unwrap_or(PAGE);
@@ -72,8 +109,8 @@ impl<V: Copy> PageJob<'_, V> {
         let first = lo / S::F32_LANES / vectors * vectors;
         for at in (first..hi.div_ceil(S::F32_LANES)).step_by(vectors) {
             match vectors {
-                4 => score::<S, R, 4>(simd, q, self.keys, at, &mut scores),
-                _ => score::<S, R, 2>(simd, q, self.keys, at, &mut scores),
+                4 => score::<S, K, R, 4>(simd, q, self.keys, at, &mut scores),
+                _ => score::<S, K, R, 2>(simd, q, self.keys, at, &mut scores),
             }
         }
         let mut decay = [1.0; R];
@@ -87,16 +124,16 @@ impl<V: Copy> PageJob<'_, V> {
                 &mut state.weight[r],
             );
         }
-        let n = self.values.len() / PAGE;
+        let (n, v) = (self.n_columns, self.values);
         let mut at = 0;
         while at < n {
             let (span, sums) = ((lo, hi), &mut *state.sums);
             at += match n - at {
                 4.. if vectors == 4 => {
-                    weigh::<S, R, 4>(simd, &scores, &decay, self.values, at, span, sums)
+                    weigh::<S, K, R, 4>(simd, &scores, &decay, (v, n), at, span, sums)
                 }
-                2.. => weigh::<S, R, 2>(simd, &scores, &decay, self.values, at, span, sums),
-                _ => weigh::<S, R, 1>(simd, &scores, &decay, self.values, at, span, sums),
+                2.. => weigh::<S, K, R, 2>(simd, &scores, &decay, (v, n), at, span, sums),
+                _ => weigh::<S, K, R, 1>(simd, &scores, &decay, (v, n), at, span, sums),
             };
         }
     }
@@ -104,7 +141,7 @@ impl<V: Copy> PageJob<'_, V> {
     /// Turns one query's scores into weights e^(score - max), zero where nothing is visible, and
     /// updates its maximum and total. Returns the factor for what was summed before.
     #[inline(always)]
-    fn soften<S: Simd<f32s = V>>(
+    fn soften<S: Simd>(
         &self,
         simd: S,
         row: &QueryRow,
@@ -162,20 +199,24 @@ impl<V: Copy> PageJob<'_, V> {
 
 /// `scores[r][position] = q[r] . key` for `V` vectors of positions from vector `at` on.
 #[inline(always)]
-fn score<S: Simd, const R: usize, const V: usize>(
+fn score<S: Simd, K: Source<S>, const R: usize, const V: usize>(
     simd: S,
     q: &[[f32; R]],
-    keys: &[S::f32s],
+    keys: K,
     at: usize,
     scores: &mut Scores,
 ) {
     let mut acc = [[simd.splat_f32s(0.0); V]; R];
-    for (q, keys) in q.iter().zip(keys.chunks_exact(PAGE / S::F32_LANES)) {
-        let keys: &[S::f32s] = &keys[at..at + V];
+    for (i, q) in q.iter().enumerate() {
+        let first = i * (PAGE / S::F32_LANES) + at;
+        let mut key = [simd.splat_f32s(0.0); V];
+        for j in 0..V {
+            key[j] = keys.vector(simd, first + j);
+        }
         for r in 0..R {
             let q = simd.splat_f32s(q[r]);
             for j in 0..V {
-                acc[r][j] = simd.mul_add_e_f32s(q, keys[j], acc[r][j]);
+                acc[r][j] = simd.mul_add_e_f32s(q, key[j], acc[r][j]);
             }
         }
     }
@@ -187,16 +228,15 @@ fn score<S: Simd, const R: usize, const V: usize>(
 /// `sums[r] = decay[r] sums[r] + weights[r][position] value`, over the positions of `span` and the
 /// `V` vectors of columns from vector `at` on. Returns V.
 #[inline(always)]
-fn weigh<S: Simd, const R: usize, const V: usize>(
+fn weigh<S: Simd, K: Source<S>, const R: usize, const V: usize>(
     simd: S,
     weights: &Scores,
     decay: &[f32; R],
-    values: &[S::f32s],
+    (values, n): (K, usize),
     at: usize,
     span: (usize, usize),
     sums: &mut [S::f32s],
 ) -> usize {
-    let n = values.len() / PAGE;
     let mut acc = [[simd.splat_f32s(0.0); V]; R];
     for r in 0..R {
         let decay = simd.splat_f32s(decay[r]);
@@ -205,11 +245,14 @@ fn weigh<S: Simd, const R: usize, const V: usize>(
         }
     }
     for position in span.0..span.1.min(PAGE) {
-        let values: &[S::f32s] = &values[position * n + at..][..V];
+        let mut value = [simd.splat_f32s(0.0); V];
+        for j in 0..V {
+            value[j] = values.vector(simd, position * n + at + j);
+        }
         for r in 0..R {
             let weight = simd.splat_f32s(weights[r][position]);
             for j in 0..V {
-                acc[r][j] = simd.mul_add_e_f32s(weight, values[j], acc[r][j]);
+                acc[r][j] = simd.mul_add_e_f32s(weight, value[j], acc[r][j]);
             }
         }
     }

@@ -21,10 +21,11 @@ mod kernel;
 pub use columns::store_key;
 
 use crate::KvType;
+use crate::isa::half::has_load;
 use crate::isa::prefetch::prefetch;
 use crate::isa::transpose::{Half, ROWS, transpose_f32, transpose_half};
 use crate::vector::Vector;
-use kernel::{GROUP, PageJob, State};
+use kernel::{Floats, GROUP, Halves, PageJob, State};
 use pulp::{Simd, WithSimd};
 
 /// Positions of a page. A page starts at a multiple of this.
@@ -208,25 +209,43 @@ impl WithSimd for Attend<'_, '_> {
             })
         };
         let mut pages = pages.filter(seen).inspect(|page| check(&layout, page)).peekable();
+        // A single group reads half precision as it goes; more share a conversion.
+        let direct = n_q <= GROUP
+            && (layout.k, layout.v, layout.v_in_k) == (KvType::F16, KvType::F16, false)
+            && dv == layout.head_dim_v
+            && has_load(vector.isa(), S::F32_LANES);
+        let n_columns = dv / S::F32_LANES;
         while let Some(page) = pages.next() {
             let next = pages.peek();
-            convert_keys(vector, &layout, &page, next, block, keys);
-            convert_values(vector, &layout, &page, next, values);
-            let job = PageJob {
-                page: &page,
-                keys: S::as_simd_f32s(keys).0,
-                values: S::as_simd_f32s(values).0,
-                softcap: tile.softcap,
-            };
             let groups = tile
                 .rows
                 .chunks(GROUP)
                 .zip(queries.chunks(GROUP * layout.head_dim_k))
                 .zip(sums.chunks_mut(GROUP * dv))
                 .zip(max.chunks_mut(GROUP).zip(weight.chunks_mut(GROUP)));
+            let state =
+                |sums, max, weight| State { sums: S::as_mut_simd_f32s(sums).0, max, weight };
+            let softcap = tile.softcap;
+            if direct {
+                if let Some(next) = next {
+                    prefetch(next.k);
+                    prefetch(next.v);
+                }
+                let keys = Halves(bytemuck::cast_slice(page.k));
+                let values = Halves(bytemuck::cast_slice(page.v));
+                let job = PageJob { page: &page, keys, values, n_columns, softcap };
+                for (((rows, q), sums), (max, weight)) in groups {
+                    job.group(simd, q, rows, state(sums, max, weight));
+                }
+                continue;
+            }
+            convert_keys(vector, &layout, &page, next, block, keys);
+            convert_values(vector, &layout, &page, next, values);
+            let keys = Floats(S::as_simd_f32s(keys).0);
+            let values = Floats(S::as_simd_f32s(values).0);
+            let job = PageJob { page: &page, keys, values, n_columns, softcap };
             for (((rows, q), sums), (max, weight)) in groups {
-                let sums = S::as_mut_simd_f32s(sums).0;
-                job.group(simd, q, rows, State { sums, max, weight });
+                job.group(simd, q, rows, state(sums, max, weight));
             }
         }
         let rows = out.chunks_exact_mut(layout.head_dim_v).zip(sums.chunks_exact(dv));

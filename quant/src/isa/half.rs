@@ -45,10 +45,72 @@ pub(crate) fn f16_to_f32(isa: Isa, src: &[f16], dst: &mut [f32]) {
     }
 }
 
+/// Whether [`load`] gives vectors of `lanes` f32 on this row.
+pub(crate) fn has_load(isa: Isa, lanes: usize) -> bool {
+    match isa {
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2 => lanes == 8,
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512 => lanes == 16,
+        _ => false,
+    }
+}
+
+/// The numbers of `src`, as many as V has lanes, as f32, exactly. With the instructions of the row
+/// for which [`has_load`] said yes, inlined into code of that row; elsewhere portable code.
+#[inline(always)]
+pub(crate) fn load<V: bytemuck::Pod>(src: &[f16]) -> V {
+    #[cfg(target_arch = "x86_64")]
+    {
+        if let Ok(src) = <&[f16; 16]>::try_from(src) {
+            // SAFETY: a caller with 16 lanes runs on the AVX-512 row.
+            return bytemuck::cast(unsafe { x86::load16(src) });
+        }
+        if let Ok(src) = <&[f16; 8]>::try_from(src) {
+            // SAFETY: a caller with 8 lanes runs on a row with AVX and F16C.
+            return bytemuck::cast(unsafe { x86::load8(src) });
+        }
+    }
+    let mut out = V::zeroed();
+    let lanes: &mut [f32] = bytemuck::cast_slice_mut(std::slice::from_mut(&mut out));
+    lanes.iter_mut().zip(src).for_each(|(d, s)| *d = s.to_f32_const());
+    out
+}
+
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use super::{F16_MAX, f16};
     use std::arch::x86_64::*;
+
+    /// 16 numbers.
+    ///
+    /// # Safety
+    /// The CPU must have AVX-512 F.
+    #[inline(always)]
+    pub(super) unsafe fn load16(src: &[f16; 16]) -> [f32; 16] {
+        let mut out = [0.0; 16];
+        // SAFETY: both arrays are as long as a register; any alignment is taken.
+        unsafe {
+            let v = _mm512_cvtph_ps(_mm256_loadu_si256(src.as_ptr().cast()));
+            _mm512_storeu_ps(out.as_mut_ptr(), v);
+        }
+        out
+    }
+
+    /// 8 numbers.
+    ///
+    /// # Safety
+    /// The CPU must have AVX and F16C.
+    #[inline(always)]
+    pub(super) unsafe fn load8(src: &[f16; 8]) -> [f32; 8] {
+        let mut out = [0.0; 8];
+        // SAFETY: both arrays are as long as a register; any alignment is taken.
+        unsafe {
+            let v = _mm256_cvtph_ps(_mm_loadu_si128(src.as_ptr().cast()));
+            _mm256_storeu_ps(out.as_mut_ptr(), v);
+        }
+        out
+    }
 
     /// Converts whole groups of 8 and returns how many elements that was.
     ///
