@@ -313,7 +313,11 @@ impl Plan {
         let layers = (0..n_layer).map(|il| lower.layer_plan(il, &spec.stack));
         let layers = layers.collect::<Result<_, _>>()?;
         let norm = Norm::bind(&binder, "", &spec.stack.norm, n_embd)?;
-        let output = binder.opt_matrix("output", n_vocab, n_embd)?;
+        // A bias alone means that the matrix got lost, not that it is the embedding.
+        let output = match binder.has("output.bias") {
+            true => Some(binder.matrix("output", n_vocab, n_embd)?),
+            false => binder.opt_matrix("output", n_vocab, n_embd)?,
+        };
         let output = lower.linear(output.unwrap_or(input.embd.clone()))?;
         let Lower { mut widths, layout, ropes, .. } = lower;
         // Scores of a row's experts, for weighing and for choosing.

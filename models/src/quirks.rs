@@ -72,7 +72,7 @@ pub fn smallthinker_has_rope(hp: &Hparams, il: usize) -> Result<bool, Error> {
 /// Gemma 3 scales scores by the query head's width, except the 62-layer form, which was trained
 /// with the width of an even split; no key says so.
 pub fn gemma3_scale(hp: &Hparams) -> f32 {
-    let width = if hp.n_layer == 62 { hp.n_embd / hp.n_head[0] } else { hp.head_dim_k };
+    let width = if hp.n_layer == 62 { hp.n_embd / hp.n_head[0].max(1) } else { hp.head_dim_k };
     1.0 / (width as f32).sqrt()
 }
 
@@ -138,7 +138,7 @@ pub fn plamo2_rank(hp: &Hparams) -> usize {
 /// Gemma 2 scales scores by the head's width, except the 46-layer form, which was trained with the
 /// width of an even split; no key says so.
 pub fn gemma2_scale(hp: &Hparams) -> f32 {
-    let width = if hp.n_layer == 46 { hp.n_embd / hp.n_head[0] } else { hp.head_dim_k };
+    let width = if hp.n_layer == 46 { hp.n_embd / hp.n_head[0].max(1) } else { hp.head_dim_k };
     1.0 / (width as f32).sqrt()
 }
 
@@ -211,4 +211,97 @@ pub const GEMMA3N_OWN_KV: usize = 20;
 /// from the base.
 pub fn is_ignorable_tensor(name: &str) -> bool {
     name.ends_with(".attn_rot_embd.weight") || name == "rope_freqs.weight"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use formats::{Gguf, GgufWriter, Value};
+    use std::sync::Arc;
+
+    /// Hyper-parameters of `n_layer` blocks of width 64 with four heads, and `more` keys.
+    fn hp(n_layer: u32, more: &[(&str, Value)]) -> Hparams {
+        let mut writer = GgufWriter::new();
+        let sizes = [("block_count", n_layer), ("embedding_length", 64), ("context_length", 128)];
+        for (word, value) in sizes.into_iter().chain([("attention.head_count", 4)]) {
+            writer.set(&format!("a.{word}"), Value::U32(value));
+        }
+        for (word, value) in more {
+            writer.set(&format!("a.{word}"), value.clone());
+        }
+        let gguf = Gguf::from_bytes(writer.build().unwrap()).unwrap();
+        Hparams::read(Arc::new(gguf), "a").unwrap()
+    }
+
+    fn windowed(hp: &Hparams, period: usize) -> Vec<bool> {
+        (0..hp.n_layer).map(|il| is_windowed(hp, il, period).unwrap()).collect()
+    }
+
+    #[test]
+    fn every_nth_layer_is_full_unless_the_file_says_which() {
+        assert_eq!(windowed(&hp(4, &[]), 2), [true, false, true, false]);
+        let period = ("attention.sliding_window_pattern", Value::U32(3));
+        assert_eq!(windowed(&hp(4, &[period]), 2), [true, true, false, true]);
+        let flags = Value::Array(formats::Array::Bool(vec![false, true, true, false]));
+        let flags = ("attention.sliding_window_pattern", flags);
+        assert_eq!(windowed(&hp(4, &[flags]), 2), [false, true, true, false]);
+        let numbers = Value::Array(formats::Array::I32(vec![1, 0, 0, 1]));
+        let numbers = ("attention.sliding_window_pattern", numbers);
+        assert_eq!(windowed(&hp(4, &[numbers]), 2), [true, false, false, true]);
+        assert_eq!([2, 3, 7].map(|il| has_rope(il, 4)), [true, false, false]);
+    }
+
+    #[test]
+    fn windowed_layers_of_old_gemma_files_turn_by_the_usual_base() {
+        let old = hp(1, &[("rope.freq_base", Value::F32(1e6))]);
+        let global = old.rope(crate::spec::Pairing::Halves).unwrap();
+        assert_eq!(local_rope(&old, &global).unwrap().base, ROPE_BASE);
+        assert_eq!(old.local_rope(&global).unwrap().base, 1e6);
+        let new = hp(1, &[("rope.freq_base_swa", Value::F32(5e3))]);
+        assert_eq!(local_rope(&new, &global).unwrap().base, 5e3);
+    }
+
+    #[test]
+    fn sizes_of_published_models_are_known_by_their_depth() {
+        let head = ("attention.key_length", Value::U32(64));
+        let scale = |n, f: fn(&Hparams) -> f32| f(&hp(n, std::slice::from_ref(&head)));
+        assert_eq!([46, 26].map(|n| scale(n, gemma2_scale)), [0.25, 0.125]);
+        assert_eq!([62, 26].map(|n| scale(n, gemma3_scale)), [0.25, 0.125]);
+        assert_eq!([32, 40].map(|n| baichuan_alibi(&hp(n, &[]))), [None, Some(8.0)]);
+        assert_eq!([30, 64].map(|n| exaone4_window(&hp(n, &[])).unwrap()), [0, 4096]);
+        let window = ("attention.sliding_window", Value::U32(8));
+        assert_eq!(exaone4_window(&hp(64, &[window])).unwrap(), 8);
+        assert_eq!([9, 10].map(gemma3n_sparsity), [Some(1.644_853_6), None]);
+    }
+
+    #[test]
+    fn factors_without_keys_are_those_of_the_published_models() {
+        let (embedding, residual, logits) = minicpm_scales(&hp(4, &[])).unwrap();
+        assert_eq!((embedding, residual, logits), (12.0, 0.7, 0.25));
+        let keyed = hp(4, &[("logit_scale", Value::F32(9.0))]);
+        assert_eq!(minicpm_scales(&keyed).unwrap().2, 9.0);
+        assert_eq!(grok_scales(&hp(4, &[])).unwrap()[3], 30.0);
+        let keyed = hp(4, &[("attn_logit_softcapping", Value::F32(3.0))]);
+        assert_eq!(grok_scales(&keyed).unwrap()[3], 3.0);
+    }
+
+    #[test]
+    fn llama4_sizes_differ_in_their_qk_norm() {
+        let experts = |n| {
+            let used = ("expert_used_count", Value::U32(1));
+            llama4_has_qk_norm(&hp(4, &[("expert_count", Value::U32(n)), used]))
+        };
+        assert_eq!([16, 128].map(experts), [true, false]);
+    }
+
+    #[test]
+    fn smallthinker_rotates_everywhere_without_windows() {
+        let of = |n, more: &[(&str, Value)]| {
+            [0, 1, 4].map(|il| smallthinker_has_rope(&hp(n, more), il).unwrap())
+        };
+        let window = ("attention.sliding_window", Value::U32(8));
+        assert_eq!(of(8, &[]), [true; 3]);
+        assert_eq!(of(8, std::slice::from_ref(&window)), [false, true, false]);
+        assert_eq!(of(4, &[window]), [true; 3]);
+    }
 }

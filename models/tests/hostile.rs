@@ -43,6 +43,22 @@ fn changed(
     Arc::new(Gguf::from_bytes(writer.build().unwrap()).unwrap())
 }
 
+/// A tensor that no architecture has.
+const SURPLUS: &str = "blk.0.surplus.weight";
+
+/// The same file with that tensor.
+fn with_surplus(gguf: &Gguf) -> Arc<Gguf> {
+    let mut writer = GgufWriter::new();
+    for (name, value) in gguf.metadata().iter() {
+        writer.set(name, value.clone());
+    }
+    for t in gguf.tensors() {
+        writer.tensor(&t.name, t.ty, &t.dims, gguf.data(t).unwrap().to_vec());
+    }
+    writer.tensor(SURPLUS, formats::TensorType::F32, &[1], vec![0; 4]);
+    Arc::new(Gguf::from_bytes(writer.build().unwrap()).unwrap())
+}
+
 /// Loads a model and runs three tokens.
 fn run(gguf: Arc<Gguf>) -> Result<(), Error> {
     let model = Arc::new(Model::new(gguf)?);
@@ -94,6 +110,10 @@ fn survives(folder: &Path) {
             let drop = |k: &str, v: &Value| (k != key).then(|| v.clone());
             let _ = run(changed(&gguf, drop, keep));
         }
+        // One tensor too many would be maths left out.
+        let surplus = with_surplus(&gguf);
+        let message = run(surplus).expect_err("a surplus tensor").to_string();
+        assert!(message.contains(SURPLUS), "{}: {message}", path.display());
         for t in gguf.tensors() {
             let without = |name: &str, dims: &[u64]| (name != t.name).then(|| dims.to_vec());
             if let Err(e) = run(changed(&gguf, same, without)) {

@@ -43,8 +43,16 @@ pub(super) fn grovemoe(hp: &Hparams) -> Result<ModelSpec, Error> {
             expected: "a number above 0".into(),
         })
     };
+    let each = need("experts_per_group")?;
+    if !hp.n_expert.is_multiple_of(each) {
+        return Err(Error::BadValue {
+            key: hp.key("experts_per_group"),
+            found: each.to_string(),
+            expected: format!("a divisor of the {} experts", hp.n_expert),
+        });
+    }
     let adjugate = Adjugate {
-        n_expert_each: need("experts_per_group")?,
+        n_expert_each: each,
         n_ff: need("expert_chunk_feed_forward_length")?,
         scale: hp.scale("expert_group_scale")?,
     };

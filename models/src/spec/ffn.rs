@@ -95,7 +95,7 @@ pub struct Router {
 }
 
 /// How router logits become weights.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Score {
     /// Softmax over all experts, then the best are chosen.
     Softmax,
@@ -103,6 +103,12 @@ pub enum Score {
     SoftmaxOfChosen,
     /// The logistic function of each logit.
     Sigmoid,
+    /// The best are chosen by logit; each one's weight is its softmax among those not chosen before
+    /// it whose logits are near its own (SparseMixer, Liu et al. 2024).
+    SparseMixer {
+        /// Half the distance, relative to the logits, that counts as near.
+        jitter: f32,
+    },
 }
 
 /// Groups of neighbouring experts. A group's score is the sum of its two best experts'.

@@ -176,6 +176,7 @@ fn moe(m: &Moe) -> String {
     let score = match m.score {
         Score::Softmax | Score::SoftmaxOfChosen => "softmax",
         Score::Sigmoid => "sigmoid",
+        Score::SparseMixer { .. } => "sparse mixer",
     };
     let mut name = format!("moe[{} of {} by {score}", m.n_expert_used, m.n_expert);
     if let Some(g) = &m.groups {

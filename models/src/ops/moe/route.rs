@@ -94,7 +94,7 @@ impl Moe {
         match m.score {
             Score::Softmax => cx.vec.softmax(scores, None),
             Score::Sigmoid => cx.vec.sigmoid(scores),
-            Score::SoftmaxOfChosen => {}
+            Score::SoftmaxOfChosen | Score::SparseMixer { .. } => {}
         }
         select.copy_from_slice(scores);
         if let Some(bias) = &self.select_bias {
@@ -106,7 +106,10 @@ impl Moe {
         for (id, weight) in ids.iter_mut().zip(weights.iter_mut()) {
             let best = cx.vec.argmax(select).unwrap_or(0);
             *id = best as u32;
-            *weight = scores[best];
+            *weight = match m.score {
+                Score::SparseMixer { jitter } => share_among_near(select, best, jitter),
+                _ => scores[best],
+            };
             select[best] = f32::NEG_INFINITY;
         }
         if m.score == Score::SoftmaxOfChosen {
@@ -125,6 +128,15 @@ impl Moe {
         }
         cx.vec.scale(weights, m.scale);
     }
+}
+
+/// Softmax of the logit `best`, the largest, among those near it; those of minus infinity are out.
+fn share_among_near(logits: &[f32], best: usize, jitter: f32) -> f32 {
+    let top = logits[best];
+    // Where all are 0 the distance is no number: they are near.
+    let distance = |l: f32| (top - l) / l.abs().max(top);
+    let is_near = |&&l: &&f32| distance(l).is_nan() || distance(l) <= 2.0 * jitter;
+    1.0 / logits.iter().filter(is_near).map(|l| (l - top).exp()).sum::<f32>()
 }
 
 /// Takes the scores of all groups but the best out of the race. A group's score is the sum of its
@@ -158,6 +170,15 @@ fn keep_best_groups(select: &mut [f32], groups: &Groups) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn near_logits_share_and_far_ones_do_not() {
+        let logits = [2.0, 1.99, 1.0, f32::NEG_INFINITY];
+        let near = 1.0 / (1.0 + (-0.01f32).exp());
+        assert!((share_among_near(&logits, 0, 0.01) - near).abs() < 1e-6);
+        assert_eq!(share_among_near(&[2.0, 1.9, 1.0], 0, 0.01), 1.0);
+        assert_eq!(share_among_near(&[0.0, 0.0], 0, 0.01), 0.5);
+    }
 
     #[test]
     fn groups_are_judged_by_their_two_best() {
