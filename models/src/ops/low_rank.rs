@@ -31,6 +31,8 @@ impl Square {
         dest: Dest<'_>,
     ) -> Result<(), Stop> {
         let acts = linear::prepare(w, cx, src, &[&self.0])?;
+        // The result may go where the input is, which others may still be reading.
+        w.barrier()?;
         linear::project(w, cx, &acts, cx.n_rows(), &[(&self.0, dest)]);
         w.barrier()
     }
