@@ -282,6 +282,32 @@ fn every_cache_type_runs_and_stays_near_the_exact_one() {
     }
 }
 
+#[test]
+fn logits_of_a_few_rows_are_those_of_the_same_rows_among_all() {
+    for case in ["llama-yarn", "gemma3", "falcon", "qwen3moe-fused", "lfm2"] {
+        let model = Model::new(Arc::new(Gguf::from_bytes(golden(case)).unwrap())).unwrap();
+        let model = Arc::new(model);
+        let logits = |n_ubatch: usize, wanted: &[usize]| {
+            let options = ContextOptions { n_ubatch, deterministic: true, ..options(64, 1) };
+            let mut context = Context::new(model.clone(), &options).unwrap();
+            let mut rows = rows(&TOKENS, 0, 0);
+            rows.iter_mut().for_each(|r| r.logits = wanted.contains(&r.pos));
+            let mut out = Vec::new();
+            let sink = &mut |i: usize, l: &[f32]| out.push((i, l.to_vec()));
+            context.step(&rows, &Cancel::new(), sink).unwrap();
+            out
+        };
+        let all = logits(32, &(0..TOKENS.len()).collect::<Vec<_>>());
+        for wanted in [&[19][..], &[0], &[], &[3, 4, 11], &[0, 19]] {
+            for n_ubatch in [32, 7] {
+                let some = logits(n_ubatch, wanted);
+                let expected: Vec<_> = wanted.iter().map(|&i| all[i].clone()).collect();
+                assert!(some == expected, "{case}, -ub {n_ubatch}, {wanted:?}");
+            }
+        }
+    }
+}
+
 /// A small generator, so that a failure can be repeated.
 struct Rng(u64);
 

@@ -155,6 +155,9 @@ pub struct Context {
     bufs: Buffers,
     state: State,
     batch: Batch,
+    /// The rows of the batch whose logits are wanted.
+    narrow: Batch,
+    narrow_rows: Vec<Row>,
     /// Positions each sequence would have after the step; scratch of the check.
     next: Vec<usize>,
     vec: Vector,
@@ -199,6 +202,8 @@ impl Context {
             bufs: Buffers::new(plan.widths.clone(), state_options.n_ubatch, n_threads),
             state: State::new(&plan.layout, state_options),
             batch: Batch::default(),
+            narrow: Batch::default(),
+            narrow_rows: Vec::new(),
             next: Vec::new(),
             vec: Vector::new(options.isa),
             deterministic: options.deterministic,
@@ -359,6 +364,9 @@ impl Context {
         while base < rows.len() {
             let part = step::piece(&rows[base..], options.n_ubatch, whole);
             self.batch.set(part);
+            self.narrow_rows.clear();
+            self.narrow_rows.extend(part.iter().filter(|r| r.logits));
+            self.narrow.set(&self.narrow_rows);
             if whole {
                 step::check_whole(&self.batch, base)?;
             }
@@ -397,16 +405,21 @@ impl Context {
             fault: self.fault,
         };
         let plan = &self.plan;
-        let mut groups = self.batch.wanted.chunks(OUT_ROWS);
+        let n_wanted = self.batch.wanted.len();
+        let is_narrow = plan.narrow.is_some() && n_wanted < self.batch.rows.len();
+        let narrow = is_narrow.then_some(&self.narrow);
+        // Where the wanted rows stand in the stream when the layers are done.
+        let stand = narrow.map_or(&self.batch.wanted, |batch| &batch.wanted);
+        let mut groups = stand.chunks(OUT_ROWS).zip(self.batch.wanted.chunks(OUT_ROWS));
         // The first rows of logits belong to the same run: a decode step wakes the team once.
-        let mut wanted = groups.next().unwrap_or_default();
+        let (mut at, mut wanted) = groups.next().unwrap_or_default();
         let mut first = true;
         loop {
             self.team.run(cancel, &|w| -> Result<(), Stop> {
                 if first {
-                    exec::layers(w, &cx, plan)?;
+                    exec::layers(w, &cx, plan, narrow)?;
                 }
-                if wanted.is_empty() { Ok(()) } else { exec::output(w, &cx, plan, wanted) }
+                if at.is_empty() { Ok(()) } else { exec::output(w, &cx, plan, at) }
             })?;
             first = false;
             for (i, &row) in wanted.iter().enumerate() {
@@ -421,7 +434,7 @@ impl Context {
                 sink(row, logits);
             }
             match groups.next() {
-                Some(next) => wanted = next,
+                Some(next) => (at, wanted) = next,
                 None => return Ok(()),
             }
         }

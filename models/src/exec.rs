@@ -4,16 +4,25 @@ use crate::device::Buffer;
 use crate::ops::linear::{self, Dest, Source};
 use crate::ops::{Cx, OUT_ROWS};
 use crate::plan::{After, BranchPlan, InputPlan, Op, Plan, StagePlan};
+use crate::step::Batch;
 use crate::team::{Stop, Worker};
 
-/// Embeds the rows and runs all layers; the result stands in the residual stream.
-pub(crate) fn layers(w: &Worker<'_>, cx: &Cx<'_>, plan: &Plan) -> Result<(), Stop> {
-    embed(w, cx, plan)?;
+/// Embeds the rows and runs all layers; the result stands in the residual stream. With `narrow`,
+/// a batch of the rows whose logits are wanted alone, the stream holds just these in the end.
+pub(crate) fn layers(
+    w: &Worker<'_>,
+    cx: &Cx<'_>,
+    plan: &Plan,
+    narrow: Option<&Batch>,
+) -> Result<(), Stop> {
+    let last = plan.layers.len().saturating_sub(1);
+    let mut cx = *cx;
+    embed(w, &cx, plan)?;
     if let Some(e) = &plan.input.per_layer {
-        e.run(w, cx)?;
+        e.run(w, &cx)?;
     }
     if let Some(s) = &plan.streams {
-        s.split(w, cx)?;
+        s.split(w, &cx)?;
     }
     for (il, layer) in plan.layers.iter().enumerate() {
         #[cfg(test)]
@@ -21,20 +30,50 @@ pub(crate) fn layers(w: &Worker<'_>, cx: &Cx<'_>, plan: &Plan) -> Result<(), Sto
             panic!("a fault made on purpose in layer {il}");
         }
         if let Some(a) = &layer.altup {
-            a.predict(w, cx)?;
+            a.predict(w, &cx)?;
         }
         if layer.keep {
-            keep(w, cx)?;
+            keep(w, &cx)?;
         }
         for (i, s) in layer.stages.iter().enumerate() {
+            if let (true, Some(batch)) = (il == last && Some(i) == plan.narrow, narrow) {
+                pick_rows(w, &cx, layer.keep)?;
+                cx.batch = batch;
+                if batch.rows.is_empty() {
+                    return Ok(());
+                }
+            }
             // What a later stage of a layer reads, the layer itself has touched.
-            stage(w, cx, s, il + usize::from(i > 0))?;
+            stage(w, &cx, s, il + usize::from(i > 0))?;
         }
         if let Some(a) = &layer.altup {
-            a.correct(w, cx, il)?;
+            a.correct(w, &cx, il)?;
         }
     }
-    plan.streams.as_ref().map_or(Ok(()), |s| s.merge(w, cx))
+    plan.streams.as_ref().map_or(Ok(()), |s| s.merge(w, &cx))
+}
+
+/// Moves the rows whose logits are wanted to the front of the stream, and of what was kept of it.
+fn pick_rows(w: &Worker<'_>, cx: &Cx<'_>, with_kept: bool) -> Result<(), Stop> {
+    let n_embd = cx.bufs.widths.n_embd;
+    while let Some(columns) = w.claim(n_embd, 64) {
+        let buffers = [Some(&cx.bufs.x), with_kept.then_some(&cx.bufs.kept)];
+        for buffer in buffers.into_iter().flatten() {
+            for (to, &from) in cx.batch.wanted.iter().enumerate() {
+                let (to, from) = (to * n_embd, from as usize * n_embd);
+                if to == from {
+                    continue;
+                }
+                // SAFETY: columns are claimed; the two rows are different ones. Rows move towards
+                // the front in rising order, so none is overwritten before it was moved.
+                unsafe {
+                    let moved = buffer.part(from + columns.start..from + columns.end);
+                    buffer.part_mut(to + columns.start..to + columns.end).copy_from_slice(moved);
+                }
+            }
+        }
+    }
+    w.barrier()
 }
 
 /// Token rows to the stream, and the rotations of their positions.

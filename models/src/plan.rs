@@ -35,6 +35,9 @@ pub(crate) struct Plan {
     pub(crate) head: Head,
     pub(crate) layout: Layout,
     pub(crate) widths: Widths,
+    /// First stage of the last layer from which on a row meets no other: what follows is needed for
+    /// rows whose logits are wanted only.
+    pub(crate) narrow: Option<usize>,
 }
 
 /// How ids become rows.
@@ -311,7 +314,7 @@ impl Plan {
         let streams = AltUpEnds::bind(&mut lower, &spec.stack.streams)?;
         let n_layer = spec.stack.layers.len();
         let layers = (0..n_layer).map(|il| lower.layer_plan(il, &spec.stack));
-        let layers = layers.collect::<Result<_, _>>()?;
+        let layers = layers.collect::<Result<Vec<_>, _>>()?;
         let norm = Norm::bind(&binder, "", &spec.stack.norm, n_embd)?;
         // A bias alone means that the matrix got lost, not that it is the embedding.
         let output = match binder.has("output.bias") {
@@ -323,7 +326,9 @@ impl Plan {
         // Scores of a row's experts, for weighing and for choosing.
         widths.cols = widths.cols.max(2 * widths.n_expert);
         binder.finish(&hp.arch, n_layer)?;
+        let narrow = narrow(&input, streams.is_some(), &layers);
         Ok(Plan {
+            narrow,
             input,
             ropes: ropes.into_iter().map(|(_, table)| table).collect(),
             streams,
@@ -349,4 +354,16 @@ impl Plan {
         all.push(&self.output);
         all
     }
+}
+
+/// See [`Plan::narrow`]; `None` where other buffers than the stream belong to a row.
+fn narrow(input: &InputPlan, has_streams: bool, layers: &[LayerPlan]) -> Option<usize> {
+    let last = layers.last()?;
+    if has_streams || input.per_layer.is_some() || last.altup.is_some() {
+        return None;
+    }
+    let alone = |b: &BranchPlan| matches!(b.op, Op::Ffn(_) | Op::Moe(_) | Op::Linear(_));
+    let first = last.stages.iter().rposition(|s| !s.branches.iter().all(alone));
+    let first = first.map_or(0, |i| i + 1);
+    (first < last.stages.len()).then_some(first)
 }

@@ -44,6 +44,7 @@ pub(crate) const N_MIX: usize = 12;
 pub(crate) const KEPT: usize = N_MIX - 1;
 
 /// What all ops of a running micro-batch see.
+#[derive(Clone, Copy)]
 pub(crate) struct Cx<'a> {
     pub(crate) batch: &'a Batch,
     pub(crate) bufs: &'a Buffers,
