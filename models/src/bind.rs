@@ -315,19 +315,19 @@ impl Binder {
         Ok(self.vector(name, 1)?[0])
     }
 
-    /// Checks that no tensor of the file was left over. Blocks from `n_layer` on are not run, and
-    /// so are not looked at.
+    /// Checks that no tensor of the file was left over. Blocks of `ahead`, which predict further
+    /// tokens, are not run, and so are not looked at.
     ///
     /// # Errors
     /// [`Error::UnclaimedTensor`] names the first.
-    pub(crate) fn finish(&self, arch: &str, n_layer: usize) -> Result<(), Error> {
+    pub(crate) fn finish(&self, arch: &str, ahead: &Range<usize>) -> Result<(), Error> {
         let claimed = self.claimed.borrow();
         let mut left = self
             .gguf
             .tensors()
             .iter()
             .filter(|t| !claimed.contains(&t.name) && !quirks::is_ignorable_tensor(&t.name))
-            .filter(|t| block(&t.name).is_none_or(|il| il < n_layer));
+            .filter(|t| block(&t.name).is_none_or(|il| !ahead.contains(&il)));
         let Some(first) = left.next() else { return Ok(()) };
         Err(Error::UnclaimedTensor {
             name: first.name.clone(),

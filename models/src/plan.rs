@@ -325,7 +325,8 @@ impl Plan {
         let Lower { mut widths, layout, ropes, .. } = lower;
         // Scores of a row's experts, for weighing and for choosing.
         widths.cols = widths.cols.max(2 * widths.n_expert);
-        binder.finish(&hp.arch, n_layer)?;
+        let ahead = hp.usize("nextn_predict_layers")?.unwrap_or(0);
+        binder.finish(&hp.arch, &(n_layer..n_layer.saturating_add(ahead)))?;
         let narrow = narrow(&input, streams.is_some(), &layers);
         Ok(Plan {
             narrow,
