@@ -373,7 +373,7 @@ fn templates_are_told_the_local_time() {
     let file = folder.path().join("clock.jinja");
     std::fs::write(&file, "{{ strftime_now('%Y-%m-%d %H') }}").expect("a file");
     // Zones a whole day and two hours apart: no moment is the same hour in both.
-    let [west, east] = ["XXX+12", "XXX-14"].map(|zone| {
+    let [west, east] = ["AAA+12", "AAA-14"].map(|zone| {
         let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_pumice"))
             .args(["template", "--jsonl", "--template"])
             .arg(&file)

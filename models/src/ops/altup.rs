@@ -110,9 +110,11 @@ impl AltUpEnds {
         for (i, (linear, s)) in self.merge.iter().zip(self.streams.others()).enumerate() {
             while let Some(range) = w.claim(cx.n_rows(), 1) {
                 for r in range {
-                    // SAFETY: rows are claimed.
-                    unsafe { b.z.part_mut(r * n..(r + 1) * n) }
-                        .copy_from_slice(unsafe { self.streams.row(b, r, s) });
+                    // SAFETY: rows are claimed; the stream is only read in this phase.
+                    unsafe {
+                        let to = b.z.part_mut(r * n..(r + 1) * n);
+                        to.copy_from_slice(self.streams.row(b, r, s));
+                    }
                 }
             }
             w.barrier()?;
