@@ -195,6 +195,10 @@ impl Simd for Avx512 {
         super::avx2::scale_i8(bytes, d, out);
     }
     #[inline(always)]
+    unsafe fn powers(exponents: u64, out: *mut f32) {
+        super::avx2::powers(exponents, out);
+    }
+    #[inline(always)]
     unsafe fn load_f16(p: *const u8) -> __m512 {
         _mm512_cvtph_ps(_mm256_loadu_si256(p.cast()))
     }

@@ -244,6 +244,14 @@ pub(crate) trait Simd: Copy + 'static {
             *out.add(i) = d * f32::from(b as i8);
         }
     }
+    /// `2^(e - 128)` of eight bytes e, exact, as floats at `out`; of 0 and 1 it is subnormal.
+    #[inline(always)]
+    unsafe fn powers(exponents: u64, out: *mut f32) {
+        for (i, e) in exponents.to_le_bytes().into_iter().enumerate() {
+            let e = u32::from(e);
+            *out.add(i) = f32::from_bits(if e > 1 { (e - 1) << 23 } else { (1 << 21) << e });
+        }
+    }
     /// Reads `L` float16.
     unsafe fn load_f16(p: *const u8) -> Self::F;
     /// Reads `L` bfloat16.

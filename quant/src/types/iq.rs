@@ -135,9 +135,11 @@ impl Unpack for Mxfp4 {
 
     #[inline(always)]
     unsafe fn head<S: Simd>(p: *const u8, head: &mut Head) {
+        let mut exponents = 0;
         for b in 0..8 {
-            head.d[b] = power(*p.add(b * Self::BYTES));
+            exponents |= u64::from(*p.add(b * Self::BYTES)) << (8 * b);
         }
+        S::powers(exponents, head.d.as_mut_ptr());
     }
     #[inline(always)]
     unsafe fn vector<S: Simd>(p: *const u8, v: usize) -> S::Q {
