@@ -8,6 +8,7 @@ mod report;
 use super::options::{self, EngineArgs};
 use super::{out, synth};
 use anyhow::bail;
+use formats::Access;
 use limits::Limits;
 use measure::Test;
 use models::ContextOptions;
@@ -61,6 +62,9 @@ pub(super) struct Args {
     /// Instruction set of the kernels [default: the best this CPU has]
     #[arg(long, value_name = "NAME", env = "PUMICE_ISA")]
     isa: Option<Isa>,
+    /// Read models into memory instead of mapping them
+    #[arg(long)]
+    no_mmap: bool,
     /// Form of the output
     #[arg(short, long, value_enum, default_value = "md")]
     output: Format,
@@ -169,7 +173,9 @@ fn models(args: &Args) -> anyhow::Result<Vec<(String, Model)>> {
     let open = |name| -> anyhow::Result<(String, Model)> {
         let path: PathBuf = options::resolve(name, args.quiet)?;
         let file = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
-        Ok((file, EngineArgs::open_file(&path, ModelOptions::default())?))
+        let access = if args.no_mmap { Access::Read } else { Access::Mmap };
+        let options = ModelOptions { access, ..ModelOptions::default() };
+        Ok((file, EngineArgs::open_file(&path, options)?))
     };
     names.into_iter().map(open).collect()
 }
