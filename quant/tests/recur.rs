@@ -1,4 +1,6 @@
-//! Recurrences against f64 on every instruction set that this CPU has. Bound: NMSE 1e-12.
+//! Recurrences against f64 on every instruction set that this CPU has. Bound: NMSE 1e-11, a relative
+//! error of some 3e-6: sums of up to 128 terms that partly cancel, one after the other where there
+//! are no lanes.
 
 use pumice_quant::{Isa, Read, Recur, Vector};
 
@@ -51,7 +53,7 @@ fn steps_follow_f64() {
                 vector.recur(&mut state, step, &values, &mut out);
                 let want = reference(&mut wide, &step, &values);
                 let error = nmse(&out, &want).max(nmse(&state, &wide));
-                assert!(error < 1e-12, "{isa:?}, {n} columns, round {round}: {error:e}");
+                assert!(error < 1e-11, "{isa:?}, {n} columns, round {round}: {error:e}");
             }
         }
     }

@@ -52,7 +52,12 @@ pub(crate) fn has_load(isa: Isa, lanes: usize) -> bool {
         Isa::Avx2 => lanes == 8,
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512 => lanes == 16,
-        _ => false,
+        #[cfg(target_arch = "aarch64")]
+        Isa::Neon | Isa::Dotprod => lanes == 4,
+        _ => {
+            let _ = lanes;
+            false
+        }
     }
 }
 
@@ -70,6 +75,10 @@ pub(crate) fn load<V: bytemuck::Pod>(src: &[f16]) -> V {
             // SAFETY: a caller with 8 lanes runs on a row with AVX and F16C.
             return bytemuck::cast(unsafe { x86::load8(src) });
         }
+    }
+    #[cfg(target_arch = "aarch64")]
+    if let Ok(src) = <&[f16; 4]>::try_from(src) {
+        return bytemuck::cast(aarch64::load4(src));
     }
     let mut out = V::zeroed();
     let lanes: &mut [f32] = bytemuck::cast_slice_mut(std::slice::from_mut(&mut out));
@@ -173,6 +182,22 @@ mod aarch64 {
     use super::{F16_MAX, f16};
     use std::arch::aarch64::*;
     use std::arch::asm;
+
+    /// 4 numbers.
+    #[inline(always)]
+    pub(super) fn load4(src: &[f16; 4]) -> [f32; 4] {
+        let mut out = [0.0; 4];
+        // SAFETY: NEON is part of the target; both arrays are as long as a register. The assembly
+        // reads and writes registers only.
+        unsafe {
+            let h = vld1_u16(src.as_ptr().cast());
+            let v: float32x4_t;
+            asm!("fcvtl {v:v}.4s, {h:v}.4h", v = out(vreg) v, h = in(vreg) h,
+                options(pure, nomem, nostack, preserves_flags));
+            vst1q_f32(out.as_mut_ptr(), v);
+        }
+        out
+    }
 
     /// Converts whole groups of 4 and returns how many elements that was.
     pub(super) fn f32_to_f16(src: &[f32], dst: &mut [f16]) -> usize {
