@@ -72,8 +72,7 @@ fn step(vec: Vector, s: &Step<'_>, state: &mut [f32], y: &mut [f32], scratch: &m
 /// The delta rule with one decay per head.
 pub(crate) struct GatedDelta {
     spec: spec::GatedDelta,
-    qkv: Linear,
-    z: Linear,
+    inputs: Inputs,
     rates: Rates,
     conv: Causal,
     /// [n_head_v]: negative.
@@ -83,6 +82,14 @@ pub(crate) struct GatedDelta {
     norm: Arc<[f32]>,
     out: Linear,
     state: usize,
+}
+
+/// What queries, keys, values and gates are projected with.
+enum Inputs {
+    /// Rows q, k, v of all heads; z.
+    Apart(Linear, Linear),
+    /// Rows by key head: its q, k, then v and z of its value heads (the first files).
+    Packed(Linear),
 }
 
 /// What beta and alpha are projected with.
@@ -103,8 +110,12 @@ impl GatedDelta {
         let n_v = n_head * d.head_dim_v;
         let channels = 2 * d.n_head_k * d.head_dim_k + n_v;
         let matrix = |name: &str, rows, cols| b.matrix(&format!("{p}{name}"), rows, cols);
-        let qkv = matrix("attn_qkv", channels, n_embd)?;
-        let z = matrix("attn_gate", n_v, n_embd)?;
+        let inputs = if b.has(&format!("{p}ssm_in.weight")) {
+            Inputs::Packed(lower.linear(matrix("ssm_in", channels + n_v, n_embd)?)?)
+        } else {
+            let qkv = lower.linear(matrix("attn_qkv", channels, n_embd)?)?;
+            Inputs::Apart(qkv, lower.linear(matrix("attn_gate", n_v, n_embd)?)?)
+        };
         let out = matrix("ssm_out", n_embd, n_v)?;
         let rates = if b.has(&format!("{p}ssm_ba.weight")) {
             Rates::Packed(lower.linear(matrix("ssm_ba", 2 * n_head, n_embd)?)?)
@@ -117,12 +128,80 @@ impl GatedDelta {
         let norm = b.vector(&format!("{p}ssm_norm.weight"), d.head_dim_v)?;
         let conv = Causal::bind(lower, &format!("{p}ssm_conv1d"), d.n_taps, channels)?;
         let state = lower.fixed(n_v * d.head_dim_k);
-        lower.mix(&[channels, n_v, 2 * n_head, n_head, channels, n_v]);
+        // A packed projection comes before the convolution, and shares its buffer.
+        lower.mix(&[channels, n_v, 2 * n_head, n_head, channels + n_v, n_v]);
         let scratch = scratch_len(d.head_dim_k, d.head_dim_v) + d.head_dim_v;
         lower.widths.attend = lower.widths.attend.max(scratch);
-        let (qkv, z, out) = (lower.linear(qkv)?, lower.linear(z)?, lower.linear(out)?);
-        let spec = d.clone();
-        Ok(GatedDelta { spec, qkv, z, rates, conv, a, dt_bias, norm, out, state })
+        let (spec, out) = (d.clone(), lower.linear(out)?);
+        Ok(GatedDelta { spec, inputs, rates, conv, a, dt_bias, norm, out, state })
+    }
+
+    /// Columns of all values.
+    fn n_v(&self) -> usize {
+        self.spec.n_head_v * self.spec.head_dim_v
+    }
+
+    /// Columns of all queries, keys and values.
+    fn channels(&self) -> usize {
+        2 * self.spec.n_head_k * self.spec.head_dim_k + self.n_v()
+    }
+
+    /// Queries, keys and values to the first mixing buffer, z to the second, up to the barrier.
+    fn project(&self, w: &Worker<'_>, cx: &Cx<'_>, src: &Source<'_>) -> Result<(), Stop> {
+        let n = self.spec.n_head_v;
+        let [qkv, z, beta, alpha, packed, ..] = &cx.bufs.mix;
+        let (n_qkv, n_v) = (self.channels(), self.n_v());
+        match (&self.inputs, &self.rates) {
+            (Inputs::Apart(l, g), Rates::Apart(b, a)) => {
+                let inputs = [(l, Dest::Set(qkv, n_qkv)), (g, Dest::Set(z, n_v))];
+                let rates = [(b, Dest::Set(beta, n)), (a, Dest::Set(alpha, n))];
+                linear::apply(w, cx, src, [inputs[0], inputs[1], rates[0], rates[1]])
+            }
+            (Inputs::Apart(l, g), Rates::Packed(ba)) => {
+                let inputs = [(l, Dest::Set(qkv, n_qkv)), (g, Dest::Set(z, n_v))];
+                let rates = (ba, Dest::Set(beta, 2 * n));
+                linear::apply(w, cx, src, [inputs[0], inputs[1], rates])
+            }
+            (Inputs::Packed(all), Rates::Apart(b, a)) => {
+                let rates = [(b, Dest::Set(beta, n)), (a, Dest::Set(alpha, n))];
+                let all = (all, Dest::Set(packed, n_qkv + n_v));
+                linear::apply(w, cx, src, [all, rates[0], rates[1]])?;
+                self.unpack(w, cx)
+            }
+            (Inputs::Packed(all), Rates::Packed(ba)) => {
+                let all = (all, Dest::Set(packed, n_qkv + n_v));
+                linear::apply(w, cx, src, [all, (ba, Dest::Set(beta, 2 * n))])?;
+                self.unpack(w, cx)
+            }
+        }
+    }
+
+    /// A packed projection to where its parts belong, up to the barrier.
+    fn unpack(&self, w: &Worker<'_>, cx: &Cx<'_>) -> Result<(), Stop> {
+        let d = &self.spec;
+        let dk = d.head_dim_k;
+        let each = d.n_head_v / d.n_head_k * d.head_dim_v;
+        let (n_k, n_head) = (d.n_head_k * dk, 2 * dk + 2 * each);
+        let [qkv, z, _, _, packed, ..] = &cx.bufs.mix;
+        let from = Rows { buffer: packed, stride: self.channels() + self.n_v() };
+        let qkv = Rows { buffer: qkv, stride: self.channels() };
+        let z = Rows { buffer: z, stride: self.n_v() };
+        while let Some(rows) = w.claim(cx.n_rows(), 4) {
+            for (row, head) in rows.flat_map(|row| (0..d.n_head_k).map(move |h| (row as u32, h))) {
+                // SAFETY: rows are claimed; the projection was finished in the phase before.
+                unsafe {
+                    let x = from.get(row, head * n_head..(head + 1) * n_head);
+                    let put = |to: Rows<'_>, first: usize, x: &[f32]| {
+                        to.get_mut(row, first..first + x.len()).copy_from_slice(x);
+                    };
+                    put(qkv, head * dk, &x[..dk]);
+                    put(qkv, n_k + head * dk, &x[dk..2 * dk]);
+                    put(qkv, 2 * n_k + head * each, &x[2 * dk..2 * dk + each]);
+                    put(z, head * each, &x[2 * dk + each..]);
+                }
+            }
+        }
+        w.barrier()
     }
 
     /// Key head of value head `head`.
@@ -162,8 +241,8 @@ impl GatedDelta {
         let q = self.key_head(head) * dk;
         let (k, v) = (d.n_head_k * dk + q, 2 * d.n_head_k * dk + head * dv);
         let [_, z, _, _, qkv, y, ..] = &cx.bufs.mix;
-        let qkv = Rows { buffer: qkv, stride: self.qkv.m.rows };
-        let [z, y] = [z, y].map(|buffer| Rows { buffer, stride: self.z.m.rows });
+        let qkv = Rows { buffer: qkv, stride: self.channels() };
+        let [z, y] = [z, y].map(|buffer| Rows { buffer, stride: self.n_v() });
         let state = cx.state.fixed(self.state, seq);
         // SAFETY: the head is claimed: nobody else has its state.
         let state = unsafe { state.carry(columns(head * dv * dk, dv * dk)) };
@@ -195,7 +274,10 @@ impl GatedDelta {
 
 impl Mixer for GatedDelta {
     fn linears(&self) -> Vec<&Linear> {
-        let mut all = vec![&self.qkv, &self.z];
+        let mut all = match &self.inputs {
+            Inputs::Apart(qkv, z) => vec![qkv, z],
+            Inputs::Packed(all) => vec![all],
+        };
         match &self.rates {
             Rates::Packed(ba) => all.push(ba),
             Rates::Apart(beta, alpha) => all.extend([beta, alpha]),
@@ -211,27 +293,16 @@ impl Mixer for GatedDelta {
         src: &Source<'_>,
         dest: Dest<'_>,
     ) -> Result<(), Stop> {
-        let n = self.spec.n_head_v;
-        let [qkv, z, beta, alpha, convolved, y, ..] = &cx.bufs.mix;
-        let channels = self.qkv.m.rows;
-        let (qkv_job, z_job) =
-            ((&self.qkv, Dest::Set(qkv, channels)), (&self.z, Dest::Set(z, self.z.m.rows)));
-        match &self.rates {
-            Rates::Packed(ba) => {
-                linear::apply(w, cx, src, [qkv_job, z_job, (ba, Dest::Set(beta, 2 * n))])?;
-            }
-            Rates::Apart(b, a) => {
-                let rates = [(b, Dest::Set(beta, n)), (a, Dest::Set(alpha, n))];
-                linear::apply(w, cx, src, [qkv_job, z_job, rates[0], rates[1]])?;
-            }
-        }
+        let [qkv, _, _, _, convolved, y, ..] = &cx.bufs.mix;
+        let channels = self.channels();
+        self.project(w, cx, src)?;
         let [input, out] = [qkv, convolved].map(|buffer| Rows { buffer, stride: channels });
         self.conv.run_silu(w, cx, (input, 0), out)?;
-        by_sequence(w, cx, n, |segment, rows, head| {
+        by_sequence(w, cx, self.spec.n_head_v, |segment, rows, head| {
             self.recur(cx, w.index(), segment.seq, rows, head);
         });
         w.barrier()?;
-        linear::apply(w, cx, &Source::plain(y, self.z.m.rows), [(&self.out, dest)])
+        linear::apply(w, cx, &Source::plain(y, self.n_v()), [(&self.out, dest)])
     }
 }
 

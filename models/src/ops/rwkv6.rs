@@ -8,6 +8,7 @@ use super::linear::{self, Dest, Linear, Source};
 use super::recurrent::Mixer;
 use super::rwkv::{HeadNorm, Shift, each_row, leaning};
 use super::{Cx, Rows, by_sequence};
+use crate::bind::Binder;
 use crate::error::Error;
 use crate::plan::Lower;
 use crate::spec;
@@ -74,10 +75,7 @@ impl Rwkv6 {
     pub(crate) fn bind(lower: &mut Lower<'_>, p: &str, r: &spec::Rwkv6) -> Result<Rwkv6, Error> {
         let (b, n) = (lower.binder, lower.n_embd);
         let name = |name: &str| format!("{p}time_mix_{name}");
-        let fused = name("lerp_fused.weight");
-        let lean = b.floats(&fused, &[n as u64, 1, 1, INPUTS as u64])?;
-        let expected = format!("{n}, 1, 1, {INPUTS}");
-        let lean = lean.ok_or(Error::MissingTensor { name: fused, expected })?;
+        let lean = Self::leans(b, &name, n)?;
         let up = b.matrices(&name("w2"), n, r.n_mix, INPUTS)?;
         let mix_up = (0..INPUTS).map(|i| lower.linear(up.one(i))).collect::<Result<_, _>>()?;
         let first = name("first.weight");
@@ -117,6 +115,23 @@ impl Rwkv6 {
             out: out?,
             state: lower.fixed(n * r.head_dim),
         })
+    }
+
+    /// Leans of all inputs, stored as one tensor or (older files) each on its own.
+    fn leans(b: &Binder, name: &impl Fn(&str) -> String, n: usize) -> Result<Arc<[f32]>, Error> {
+        let fused = name("lerp_fused.weight");
+        if let Some(lean) = b.floats(&fused, &[n as u64, 1, 1, INPUTS as u64])? {
+            return Ok(lean);
+        }
+        if !b.has(&name("lerp_w.weight")) {
+            let expected = format!("{n}, 1, 1, {INPUTS}");
+            return Err(Error::MissingTensor { name: fused, expected });
+        }
+        let mut all = Vec::with_capacity(INPUTS * n);
+        for part in ["w", "k", "v", "r", "g"] {
+            all.extend_from_slice(&b.vector(&name(&format!("lerp_{part}.weight")), n)?);
+        }
+        Ok(all.into())
     }
 
     /// The inputs of decay, key, value, receptance and gate, to mixing buffers 3 to 7.

@@ -59,8 +59,8 @@ pub struct Mamba2 {
     pub norm_eps: Option<f32>,
 }
 
-/// Gated delta rule (Yang et al. 2024). Tensors: `attn_qkv` (rows q, k, v), `attn_gate` (z),
-/// `ssm_ba` or `ssm_beta` and `ssm_alpha`, `ssm_conv1d`, `ssm_a`, `ssm_dt.bias`, `ssm_norm`,
+/// Gated delta rule (Yang et al. 2024). Tensors: `attn_qkv` (rows q, k, v) and `attn_gate` (z), or both
+/// by key head as `ssm_in`; `ssm_ba` or `ssm_beta` and `ssm_alpha`, `ssm_conv1d`, `ssm_a`, `ssm_dt.bias`, `ssm_norm`,
 /// `ssm_out`.
 ///
 /// Per head, with q and k of length one: `S = g S`, `S += beta (v - S k) k^T`, `y = S q / sqrt(d)`,
