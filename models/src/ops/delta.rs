@@ -5,7 +5,7 @@
 //! sequence is the convolutions', and S: [n_head_v, head_dim_v, head_dim_k].
 
 use super::conv::Causal;
-use super::linear::{self, Dest, Linear, Source};
+use super::linear::{self, Dest, Linear, Source, job};
 use super::recurrent::Mixer;
 use super::{Cx, Rows, by_sequence, sigmoid, softplus};
 use crate::error::Error;
@@ -348,6 +348,7 @@ impl Kda {
         let state = lower.fixed(n * d);
         lower.mix(&[n, n, n, n, n, n, d, d, k.n_head]);
         lower.widths.attend = lower.widths.attend.max(scratch_len(d, d) + 2 * d);
+        Linear::reserve_each([&decay[1], &gate[1]], &mut lower.widths);
         let spec = k.clone();
         Ok(Kda { spec, qkv, convs, decay, gate, beta, a, dt_bias, norm, out, state })
     }
@@ -408,23 +409,23 @@ impl Mixer for Kda {
     ) -> Result<(), Stop> {
         let (d, n) = (self.spec.head_dim, self.spec.n_head * self.spec.head_dim);
         let mix = &cx.bufs.mix;
-        let job = |l, i: usize, width: usize| (l, Dest::Set(&mix[i], width));
+        let to = |l, i: usize, width: usize| (l, Dest::Set(&mix[i], width));
         let [q, k, v] = &self.qkv;
         let jobs = [
-            job(q, 0, n),
-            job(k, 1, n),
-            job(v, 2, n),
-            job(&self.decay[0], 6, d),
-            job(&self.gate[0], 7, d),
-            job(&self.beta, 8, self.spec.n_head),
+            to(q, 0, n),
+            to(k, 1, n),
+            to(v, 2, n),
+            to(&self.decay[0], 6, d),
+            to(&self.gate[0], 7, d),
+            to(&self.beta, 8, self.spec.n_head),
         ];
         linear::apply(w, cx, src, jobs)?;
         for (i, conv) in self.convs.iter().enumerate() {
             let [input, out] = [i, i + 3].map(|i| Rows { buffer: &mix[i], stride: n });
             conv.run_silu(w, cx, (input, 0), out)?;
         }
-        linear::apply(w, cx, &Source::plain(&mix[6], d), [job(&self.decay[1], 0, n)])?;
-        linear::apply(w, cx, &Source::plain(&mix[7], d), [job(&self.gate[1], 1, n)])?;
+        let ups = [job(&mix[6], &self.decay[1], &mix[0]), job(&mix[7], &self.gate[1], &mix[1])];
+        linear::apply_each(w, cx, ups)?;
         by_sequence(w, cx, self.spec.n_head, |segment, rows, head| {
             self.recur(cx, w.index(), segment.seq, rows, head);
         });

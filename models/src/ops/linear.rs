@@ -47,6 +47,18 @@ impl Linear {
         *acts = (*acts).max(self.kernels.act().bytes(self.m.cols));
     }
 
+    /// Makes room for the rows of several matrices at once; see [`apply_each`].
+    pub(crate) fn reserve_each<'l>(all: impl IntoIterator<Item = &'l Linear>, w: &mut Widths) {
+        let mut sum = [0; 2];
+        for linear in all {
+            let act = linear.kernels.act();
+            sum[slot(act)] += act.bytes(linear.m.cols);
+        }
+        for (have, sum) in w.acts.iter_mut().zip(sum) {
+            *have = sum.max(*have);
+        }
+    }
+
     /// Name of the kernel family, for people.
     pub(crate) fn kernel_id(&self) -> &'static str {
         self.kernels.id()
@@ -167,6 +179,8 @@ pub(crate) struct Source<'a> {
     pub(crate) cols: usize,
     /// Applied before preparing.
     pub(crate) norm: Option<&'a Norm>,
+    /// A function of each value, applied before preparing; not together with a norm.
+    pub(crate) map: Option<fn(Vector, &mut [f32])>,
     /// Rows to take, in this order; `None` = all rows of the micro-batch.
     pub(crate) pick: Option<&'a [u32]>,
     /// The layer that reads, for naming the first layer with values that are not finite.
@@ -176,12 +190,44 @@ pub(crate) struct Source<'a> {
 impl<'a> Source<'a> {
     /// All rows of a buffer as they are.
     pub(crate) fn plain(buffer: &'a Buffer<f32>, cols: usize) -> Self {
-        Source { buffer, stride: cols, first: 0, cols, norm: None, pick: None, layer: None }
+        let first = 0;
+        Source { buffer, stride: cols, first, cols, norm: None, map: None, pick: None, layer: None }
     }
 
     /// Some columns of all rows of a buffer `[rows, stride]`.
     pub(crate) fn columns(buffer: &'a Buffer<f32>, stride: usize, columns: Range<usize>) -> Self {
         Source { stride, first: columns.start, ..Source::plain(buffer, columns.len()) }
+    }
+
+    /// Row `c` as kernels are to see it.
+    ///
+    /// # Safety
+    /// The source is not written in this phase; the scratch belongs to the caller, who holds no
+    /// earlier row of it.
+    unsafe fn row<'r>(&self, cx: &Cx<'_>, private: &'r Private, c: usize) -> &'r [f32]
+    where
+        'a: 'r,
+    {
+        let r = self.pick.map_or(c, |p| p[c] as usize);
+        let at = r * self.stride + self.first;
+        // SAFETY: the caller keeps writers away.
+        let x = unsafe { self.buffer.part(at..at + self.cols) };
+        if let Some(layer) = self.layer {
+            cx.watch(layer, x);
+        }
+        if self.norm.is_none() && self.map.is_none() {
+            return x;
+        }
+        // SAFETY: the scratch is the caller's.
+        let row = unsafe { private.row.part_mut(0..self.cols) };
+        match (self.norm, self.map) {
+            (Some(norm), _) => norm.apply(cx.vec, x, row),
+            (None, map) => {
+                row.copy_from_slice(x);
+                map.into_iter().for_each(|f| f(cx.vec, row));
+            }
+        }
+        row
     }
 }
 
@@ -197,26 +243,9 @@ pub(crate) fn prepare<'a>(
     let (stride, regime) = (strides(users), regime(cx, n));
     let private = &cx.bufs.private[w.index()];
     let one = |c: usize, dst: &[Buffer<u8>; 2]| {
-        let r = src.pick.map_or(c, |p| p[c] as usize);
-        // SAFETY: the source is not written in this phase.
-        let x = unsafe {
-            let at = r * src.stride + src.first;
-            src.buffer.part(at..at + src.cols)
-        };
-        if let Some(layer) = src.layer {
-            cx.watch(layer, x);
-        }
-        let x = match src.norm {
-            None => x,
-            Some(norm) => {
-                // SAFETY: the buffer belongs to this worker.
-                let row = unsafe { private.row.part_mut(0..src.cols) };
-                norm.apply(cx.vec, x, row);
-                row
-            }
-        };
-        // SAFETY: row `c` of `dst` was claimed by this worker or is private.
-        unsafe { prepare_row(x, users, (regime, stride), dst, c) };
+        // SAFETY: the source is not written in this phase; row `c` of `dst` was claimed by this
+        // worker or is private, as its scratch is.
+        unsafe { prepare_row(src.row(cx, private, c), users, (regime, stride), dst, c) };
     };
     if n <= SELF_SERVICE_ROWS {
         (0..n).for_each(|c| one(c, &private.acts));
@@ -322,6 +351,70 @@ pub(crate) fn apply<const N: usize>(
     w.barrier()
 }
 
+/// Rows of a source, the matrix they go through, and where the products go.
+pub(crate) type Job<'a> = (Source<'a>, &'a Linear, Dest<'a>);
+
+/// All rows of one buffer through a matrix to another, both as wide as the matrix says.
+pub(crate) fn job<'a>(from: &'a Buffer<f32>, linear: &'a Linear, to: &'a Buffer<f32>) -> Job<'a> {
+    (Source::plain(from, linear.m.cols), linear, Dest::Set(to, linear.m.rows))
+}
+
+/// The same job on `f` of each value.
+pub(crate) fn mapped<'a>(f: fn(Vector, &mut [f32]), (src, linear, dest): Job<'a>) -> Job<'a> {
+    (Source { map: Some(f), ..src }, linear, dest)
+}
+
+/// Rows of several sources, each through a matrix of its own, up to the barrier: what does not depend
+/// on each other shares its phases. The matrices went through [`Linear::reserve_each`] together.
+pub(crate) fn apply_each<const N: usize>(
+    w: &Worker<'_>,
+    cx: &Cx<'_>,
+    jobs: [Job<'_>; N],
+) -> Result<(), Stop> {
+    let n = cx.n_rows();
+    let regime = regime(cx, n);
+    let private = &cx.bufs.private[w.index()];
+    let alone = n <= SELF_SERVICE_ROWS;
+    let dst = if alone { &private.acts } else { &cx.bufs.acts };
+    // Each job's rows follow those of the jobs before it.
+    let mut ends = [0; 2];
+    let places = jobs.each_ref().map(|(_, linear, _)| {
+        let (kind, bytes) = (slot(linear.kernels.act()), linear.kernels.act().bytes(linear.m.cols));
+        let start = ends[kind];
+        ends[kind] += n * bytes;
+        (kind, start, bytes)
+    });
+    let one = |item: usize| {
+        let (job, c) = (item / n, item % n);
+        let (kind, start, bytes) = places[job];
+        let (src, linear, _) = &jobs[job];
+        // SAFETY: the source is not written in this phase; the row was claimed by this worker or
+        // is private, as its scratch is.
+        unsafe {
+            let at = start + c * bytes;
+            let row = dst[kind].part_mut(at..at + bytes);
+            linear.kernels.prepare(src.row(cx, private, c), row, regime);
+        }
+    };
+    if alone {
+        (0..N * n).for_each(one);
+    } else {
+        while let Some(items) = w.claim(N * n, 8) {
+            items.for_each(one);
+        }
+        w.barrier()?;
+    }
+    let acts = places.map(|(kind, start, bytes)| {
+        let (mut all, mut stride): ([&[u8]; 2], _) = ([&[], &[]], [0; 2]);
+        // SAFETY: the next writer of the buffer is a later phase.
+        all[kind] = unsafe { dst[kind].part(start..start + n * bytes) };
+        stride[kind] = bytes;
+        Acts { bytes: all, stride, regime }
+    });
+    share(w, cx, n, N, |i| (&acts[i], jobs[i].1, jobs[i].2));
+    w.barrier()
+}
+
 /// Some columns of all rows through one of several matrices, by this worker alone: to the columns
 /// from `first` on of `to`.
 ///
@@ -359,10 +452,22 @@ pub(crate) fn project(
     n_cols: usize,
     jobs: &[(&Linear, Dest<'_>)],
 ) {
+    share(w, cx, n_cols, jobs.len(), |i| (acts, jobs[i].0, jobs[i].1));
+}
+
+/// Shares out the rows of `n_jobs` matrices among the workers; `job` gives each with what it
+/// multiplies and where the products go.
+fn share<'j>(
+    w: &Worker<'_>,
+    cx: &Cx<'_>,
+    n_cols: usize,
+    n_jobs: usize,
+    job: impl Fn(usize) -> (&'j Acts<'j>, &'j Linear, Dest<'j>),
+) {
     let private = &cx.bufs.private[w.index()];
-    let total: usize = jobs.iter().map(|(l, _)| l.m.rows).sum();
-    let size = chunk(w, total);
-    let counts = jobs.iter().map(|(l, _)| l.m.rows.div_ceil(size));
+    let rows = |i: usize| job(i).1.m.rows;
+    let size = chunk(w, (0..n_jobs).map(rows).sum());
+    let counts = (0..n_jobs).map(|i| rows(i).div_ceil(size));
     while let Some(claim) = w.claim(counts.clone().sum(), 1) {
         let mut at = claim.start;
         let Some((i, _)) = counts.clone().enumerate().find(|&(_, n)| {
@@ -374,11 +479,11 @@ pub(crate) fn project(
         }) else {
             continue;
         };
-        let (linear, dest) = &jobs[i];
+        let (acts, linear, dest) = job(i);
         let rows = at * size..linear.m.rows.min((at + 1) * size);
         // SAFETY: each claim is a set of output columns of its own; the tile is private.
         unsafe {
-            match *dest {
+            match dest {
                 Dest::Set(buffer, stride) => {
                     let y = buffer.as_mut_ptr().add(rows.start);
                     multiply(cx, private, linear, (0, &rows), (acts, n_cols), y, stride);

@@ -39,7 +39,7 @@ pub(crate) const SELF_SERVICE_ROWS: usize = 4;
 pub(crate) const SMALL_STEP: usize = 16;
 
 /// Scratch buffers of bodies with several inner rows; what each holds is the body's business.
-pub(crate) const N_MIX: usize = 12;
+pub(crate) const N_MIX: usize = 14;
 /// The one that outlives its body: values that the first of a kind leaves for the others.
 pub(crate) const KEPT: usize = N_MIX - 1;
 

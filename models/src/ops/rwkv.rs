@@ -1,7 +1,7 @@
 //! What the generations of RWKV (Peng et al. 2023 to 2025) share: inputs that lean from a row
 //! towards its predecessor, the norm of a head's result, and the feed-forward network.
 
-use super::linear::{self, Dest, Linear, Source};
+use super::linear::{self, Dest, Linear, Source, job};
 use super::recurrent::Mixer;
 use super::{Cx, Rows};
 use crate::bind::Binder;
@@ -193,7 +193,10 @@ impl ChannelMix {
         };
         lower.mix(&[n, n, n, n_ff, n, n]);
         let shift = Shift::bind(lower);
-        Ok(ChannelMix { shift, lean_k, key: lower.linear(key)?, value: lower.linear(value)?, gate })
+        let (key, value) = (lower.linear(key)?, lower.linear(value)?);
+        let both = [&key].into_iter().chain(gate.as_ref().map(|(_, matrix)| matrix));
+        Linear::reserve_each(both, &mut lower.widths);
+        Ok(ChannelMix { shift, lean_k, key, value, gate })
     }
 }
 
@@ -222,15 +225,15 @@ impl Mixer for ChannelMix {
                 leaning(cx.vec, (x, step), lean, false, unsafe { r.get_mut(row, 0..n) });
             }
         })?;
-        let key = [(&self.key, Dest::Set(hidden, n_ff))];
-        linear::apply(w, cx, &Source::plain(xk, n), key)?;
-        each_row(w, cx, hidden, n_ff, |_, h| cx.vec.act(Activation::Relu2, h))?;
+        let key = job(xk, &self.key, hidden);
+        let relu2: fn(Vector, &mut [f32]) = |vec, x| vec.act(Activation::Relu2, x);
+        let squared = Source { map: Some(relu2), ..Source::plain(hidden, n_ff) };
         let Some((_, receptance)) = &self.gate else {
-            return linear::apply(w, cx, &Source::plain(hidden, n_ff), [(&self.value, dest)]);
+            linear::apply_each(w, cx, [key])?;
+            return linear::apply(w, cx, &squared, [(&self.value, dest)]);
         };
-        linear::apply(w, cx, &Source::plain(xr, n), [(receptance, Dest::Set(gate, n))])?;
-        let value = [(&self.value, Dest::Set(y, n))];
-        linear::apply(w, cx, &Source::plain(hidden, n_ff), value)?;
+        linear::apply_each(w, cx, [key, job(xr, receptance, gate)])?;
+        linear::apply(w, cx, &squared, [(&self.value, Dest::Set(y, n))])?;
         let gates = Rows { buffer: gate, stride: n };
         each_row(w, cx, y, n, |row, y| {
             // SAFETY: the row is this worker's.

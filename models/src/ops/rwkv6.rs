@@ -4,9 +4,9 @@
 //! `y = S r + (r . (u k)) v`, then `S = S diag(w) + v k^T`. The state of a sequence is its last
 //! row, and S: [n_head, head_dim, head_dim], rows by value channel.
 
-use super::linear::{self, Dest, Linear, Source};
+use super::linear::{self, Dest, Linear, Source, job, mapped};
 use super::recurrent::Mixer;
-use super::rwkv::{HeadNorm, Shift, each_row, leaning};
+use super::rwkv::{HeadNorm, Shift, leaning};
 use super::{Cx, Rows, by_sequence};
 use crate::bind::Binder;
 use crate::error::Error;
@@ -95,7 +95,7 @@ impl Rwkv6 {
         let low = (INPUTS * r.n_mix).max(r.n_decay);
         lower.mix(&[n, n, low, n, n, n, n, n, n, n, n]);
         lower.widths.attend = lower.widths.attend.max(3 * r.head_dim);
-        Ok(Rwkv6 {
+        let this = Rwkv6 {
             head_dim: r.head_dim,
             n_embd: n,
             shift: Shift::bind(lower),
@@ -114,7 +114,11 @@ impl Rwkv6 {
             norm,
             out: out?,
             state: lower.fixed(n * r.head_dim),
-        })
+        };
+        let full = [&this.receptance, &this.key, &this.value, &this.gate, &this.decay_down];
+        Linear::reserve_each(full, &mut lower.widths);
+        Linear::reserve_each(&this.mix_up, &mut lower.widths);
+        Ok(this)
     }
 
     /// Leans of all inputs, stored as one tensor or (older files) each on its own.
@@ -146,12 +150,12 @@ impl Rwkv6 {
         let n_low = self.mix_down.m.rows;
         let down = [(&self.mix_down, Dest::Set(&mix[2], n_low))];
         linear::apply(w, cx, &Source::plain(&mix[1], n), down)?;
-        each_row(w, cx, &mix[2], n_low, |_, x| cx.vec.tanh(x))?;
         let each = n_low / INPUTS;
-        for (i, up) in self.mix_up.iter().enumerate() {
-            let src = Source::columns(&mix[2], n_low, i * each..(i + 1) * each);
-            linear::apply(w, cx, &src, [(up, Dest::Set(&mix[3 + i], n))])?;
-        }
+        let up = |i: usize| {
+            let low = Source::columns(&mix[2], n_low, i * each..(i + 1) * each);
+            mapped(Vector::tanh, (low, &self.mix_up[i], Dest::Set(&mix[3 + i], n)))
+        };
+        linear::apply_each(w, cx, [up(0), up(1), up(2), up(3), up(4)])?;
         self.shift.lean(w, cx, |row, x, step| {
             for (i, lean) in self.lean.chunks_exact(n).enumerate() {
                 let to = Rows { buffer: &mix[3 + i], stride: n };
@@ -213,21 +217,16 @@ impl Mixer for Rwkv6 {
     ) -> Result<(), Stop> {
         self.inputs(w, cx, src)?;
         let (n, mix) = (self.n_embd, &cx.bufs.mix);
-        let n_decay = self.decay_down.m.rows;
         let jobs = [
-            (6, &self.receptance, 8, n),
-            (4, &self.key, 9, n),
-            (5, &self.value, 10, n),
-            (7, &self.gate, 1, n),
-            (3, &self.decay_down, 2, n_decay),
+            job(&mix[6], &self.receptance, &mix[8]),
+            job(&mix[4], &self.key, &mix[9]),
+            job(&mix[5], &self.value, &mix[10]),
+            job(&mix[7], &self.gate, &mix[1]),
+            job(&mix[3], &self.decay_down, &mix[2]),
         ];
-        for (from, linear, to, width) in jobs {
-            let dest = Dest::Set(&mix[to], width);
-            linear::apply(w, cx, &Source::plain(&mix[from], n), [(linear, dest)])?;
-        }
-        each_row(w, cx, &mix[2], n_decay, |_, x| cx.vec.tanh(x))?;
-        let up = [(&self.decay_up, Dest::Set(&mix[3], n))];
-        linear::apply(w, cx, &Source::plain(&mix[2], n_decay), up)?;
+        linear::apply_each(w, cx, jobs)?;
+        let decay = mapped(Vector::tanh, job(&mix[2], &self.decay_up, &mix[3]));
+        linear::apply_each(w, cx, [decay])?;
         by_sequence(w, cx, n / self.head_dim, |segment, rows, head| {
             self.recur(cx, w.index(), segment.seq, rows, head);
         });

@@ -5,9 +5,9 @@
 //! `(r . (r_k k)) v` and a gate. The state of a sequence is its last row, and S: [n_head,
 //! head_dim, head_dim], rows by value channel.
 
-use super::linear::{self, Dest, Linear, Source};
+use super::linear::{self, Dest, Linear, Source, job, mapped};
 use super::recurrent::Mixer;
-use super::rwkv::{HeadNorm, Shift, each_row, leaning};
+use super::rwkv::{HeadNorm, Shift, leaning};
 use super::{Cx, KEPT, Rows, by_sequence};
 use crate::error::Error;
 use crate::plan::Lower;
@@ -149,9 +149,9 @@ impl Rwkv7 {
             bonus: b.values(&name("r_k.weight"), n)?,
         };
         let rank = r.n_decay.max(r.n_rate).max(r.n_gate).max(r.n_value);
-        lower.mix(&[n, n, n, n, n, n, n, n, n, n, rank, n]);
+        lower.mix(&[n.max(rank), n, n, n, n, n, n, n, n, n, rank, rank, rank, n]);
         lower.widths.attend = lower.widths.attend.max(6 * r.head_dim);
-        Ok(Rwkv7 {
+        let this = Rwkv7 {
             head_dim: r.head_dim,
             n_embd: n,
             shift: Shift::bind(lower),
@@ -167,43 +167,35 @@ impl Rwkv7 {
             norm: HeadNorm::bind(b, &name("ln"), n)?,
             out: out?,
             state: lower.fixed(n * r.head_dim),
-        })
+        };
+        let low = [Some(&this.decay), Some(&this.rate), Some(&this.gate)];
+        let low = low.into_iter().chain([this.values.as_ref().map(|v| &v.0)]).flatten();
+        let full = [&this.receptance, &this.key, &this.value];
+        Linear::reserve_each(low.clone().map(|l| &l.down).chain(full), &mut lower.widths);
+        Linear::reserve_each(low.map(|l| &l.up), &mut lower.widths);
+        Ok(this)
     }
 
     /// Everything that is projected from the leaning inputs: decay to mixing buffer 1, rate to 2,
     /// gate to 3, the mix of values to 5, receptance, key and value to 7, 8 and 9.
     fn project(&self, w: &Worker<'_>, cx: &Cx<'_>) -> Result<(), Stop> {
-        let (n, mix) = (self.n_embd, &cx.bufs.mix);
-        for (from, linear, to) in [(1, &self.receptance, 7), (3, &self.key, 8), (4, &self.value, 9)]
-        {
-            let dest = Dest::Set(&mix[to], n);
-            linear::apply(w, cx, &Source::plain(&mix[from], n), [(linear, dest)])?;
-        }
-        let none = |_: Vector, _: &mut [f32]| ();
-        self.low_rank(w, cx, &self.decay, (2, 1), Vector::tanh)?;
-        self.low_rank(w, cx, &self.rate, (5, 2), none)?;
-        self.low_rank(w, cx, &self.gate, (6, 3), Vector::sigmoid)?;
-        match &self.values {
-            Some((low, _)) => self.low_rank(w, cx, low, (4, 5), none),
-            None => Ok(()),
-        }
-    }
-
-    /// `up(f(down(x)))` from one mixing buffer to another.
-    fn low_rank(
-        &self,
-        w: &Worker<'_>,
-        cx: &Cx<'_>,
-        low: &LowRank,
-        (from, to): (usize, usize),
-        f: impl Fn(Vector, &mut [f32]),
-    ) -> Result<(), Stop> {
-        let (n, rank, mix) = (self.n_embd, low.down.m.rows, &cx.bufs.mix);
-        let down = [(&low.down, Dest::Set(&mix[10], rank))];
-        linear::apply(w, cx, &Source::plain(&mix[from], n), down)?;
-        each_row(w, cx, &mix[10], rank, |_, x| f(cx.vec, x))?;
-        let up = [(&low.up, Dest::Set(&mix[to], n))];
-        linear::apply(w, cx, &Source::plain(&mix[10], rank), up)
+        let mix = &cx.bufs.mix;
+        let a = job(&mix[1], &self.receptance, &mix[7]);
+        let b = job(&mix[3], &self.key, &mix[8]);
+        let c = job(&mix[4], &self.value, &mix[9]);
+        let d = job(&mix[2], &self.decay.down, &mix[10]);
+        let e = job(&mix[5], &self.rate.down, &mix[11]);
+        let f = job(&mix[6], &self.gate.down, &mix[12]);
+        let x = mapped(Vector::tanh, job(&mix[10], &self.decay.up, &mix[1]));
+        let y = job(&mix[11], &self.rate.up, &mix[2]);
+        let z = mapped(Vector::sigmoid, job(&mix[12], &self.gate.up, &mix[3]));
+        let Some((values, _)) = &self.values else {
+            linear::apply_each(w, cx, [a, b, c, d, e, f])?;
+            return linear::apply_each(w, cx, [x, y, z]);
+        };
+        // The normalised rows have done their part: their buffer is free.
+        linear::apply_each(w, cx, [a, b, c, d, e, f, job(&mix[4], &values.down, &mix[0])])?;
+        linear::apply_each(w, cx, [x, y, z, job(&mix[0], &values.up, &mix[5])])
     }
 
     /// All rows of a sequence through one head.
