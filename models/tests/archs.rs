@@ -157,6 +157,19 @@ fn rolled_back(case: &Case, n_vocab: usize) -> Result<Vec<f32>, models::Error> {
     Ok(out)
 }
 
+/// Logits of the last row, the only one that asks for them, in pieces of 9.
+fn last_row(case: &Case) -> Result<Vec<f32>, models::Error> {
+    let mut context = context(case, 1)?;
+    let n = case.ids.len();
+    let row = |(pos, &token)| Row { token, seq: 0, pos, logits: pos + 1 == n };
+    let rows: Vec<Row> = case.ids.iter().enumerate().map(row).collect();
+    let mut out = Vec::new();
+    for part in rows.chunks(9) {
+        context.step(part, &Cancel::new(), &mut |_, l| out.extend_from_slice(l))?;
+    }
+    Ok(out)
+}
+
 /// Logits of a sequence that was forked half way, with another one going on beside it.
 fn forked(case: &Case) -> Result<Vec<f32>, models::Error> {
     let mut context = context(case, 2)?;
@@ -218,6 +231,8 @@ fn errors(path: &Path) -> Result<(f64, Vec<Run>), models::Error> {
         all.push(("by 1", error(&in_pieces(&case, 1)?)));
         all.push(("rolled back", error(&rolled_back(&case, n_vocab)?)));
         all.push(("forked", error(&forked(&case)?)));
+        let last = last_row(&case)?;
+        all.push(("last only", nmse(&last, &case.logits[(n - 1) * n_vocab..], n_vocab)));
     }
     all.extend(beside);
     if !case.whole_only {
