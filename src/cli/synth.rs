@@ -27,6 +27,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let shape = Shape::find(&args.shape).expect("clap lets known names through alone");
     pumice::synth::write(shape, args.ty, &args.output)?;
     let bytes = std::fs::metadata(&args.output)?.len();
-    eprintln!("{}: {} {}, {} MiB", args.output.display(), shape.name, args.ty, bytes >> 20);
+    eprintln!("{} {}, {} MiB", shape.name, args.ty, bytes >> 20);
+    super::out::write_all(format!("{}\n", args.output.display()).as_bytes())?;
     Ok(ExitCode::SUCCESS)
 }

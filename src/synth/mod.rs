@@ -93,7 +93,7 @@ pub fn write(shape: &Shape, recipe: Recipe, path: &Path) -> Result<(), SynthErro
 /// A model of `shape` in memory.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 ///
 /// # Panics
 /// Never: what is written here can be read.

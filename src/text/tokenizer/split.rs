@@ -41,6 +41,7 @@ type Automaton = Option<(AhoCorasick, Vec<u32>)>;
 
 impl Finder {
     /// A finder that takes `single_words` only as whole words and never looks for `left_out`.
+    #[cfg(feature = "tokenizer-json")]
     pub(super) fn new(single_words: Vec<u32>, left_out: Vec<u32>) -> Finder {
         let single_words = (!single_words.is_empty()).then(|| (single_words, Set::new(r"\w")));
         Finder { single_words, left_out, ..Finder::default() }
