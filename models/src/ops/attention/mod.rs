@@ -115,7 +115,13 @@ impl Attention {
                     .map(|(name, rows)| b.matrix(&format!("{p}{name}"), rows, n_embd));
                 (q?, Some(k?), None)
             }
-            Kv::Layer(_) => (b.matrix(&format!("{p}attn_q"), rows[0], n_embd)?, None, None),
+            Kv::Layer(_) => {
+                // Some checkpoints keep projections that were never trained.
+                for name in ["attn_k", "attn_v", "attn_k_norm"] {
+                    b.ignore(&format!("{p}{name}.weight"));
+                }
+                (b.matrix(&format!("{p}attn_q"), rows[0], n_embd)?, None, None)
+            }
         };
         let gate = match gate_from {
             None | Some(GateFrom::Query) => None,
