@@ -363,6 +363,24 @@ mod tests {
     }
 
     #[test]
+    fn estimates_count_fixed_state_and_latent_rows_once() {
+        let options = StateOptions {
+            n_ctx: PAGE,
+            n_seq: 2,
+            n_ubatch: 8,
+            type_k: KvType::F32,
+            type_v: KvType::F32,
+        };
+        let two = Layout { kv: vec![], fixed: vec![3, 5] };
+        assert_eq!(two.bytes(&options), (2 * 8 * 4 * fixed::ENTRIES) as u64);
+        let latent =
+            KvShape { n_head_kv: 1, head_dim_k: 6, head_dim_v: 4, window: None, v_in_k: true };
+        let bytes = |shape| Layout { kv: vec![shape], fixed: vec![] }.bytes(&options);
+        assert_eq!(bytes(latent), (2 * PAGE * 6 * 4) as u64);
+        assert_eq!(bytes(KvShape { v_in_k: false, ..latent }), (2 * PAGE * 10 * 4) as u64);
+    }
+
+    #[test]
     fn fixed_state_rolls_back_to_its_nearest_snapshot() {
         let mut s = store(None, vec![1]);
         for pos in 0..20 {
