@@ -3,7 +3,7 @@
 use super::harmony::Harmony;
 use super::marked::Marked;
 use super::named::Marks;
-use super::xml::{MINIMAX, QWEN, Tags};
+use super::xml::{DSML, DSML_4, MINICPM, MINIMAX, QWEN, SEED, Tags};
 use super::{Grammar, ParseOptions};
 
 /// A way to write thoughts and calls.
@@ -94,6 +94,9 @@ impl Calls {
 const THINK: Thoughts = Thoughts { open: "<think>", closes: &["</think>"], anywhere: false };
 const BRACKETS: Thoughts = Thoughts { open: "[THINK]", closes: &["[/THINK]"], anywhere: true };
 
+const SEED_THINK: Thoughts =
+    Thoughts { open: "<seed:think>", closes: &["</seed:think>"], anywhere: true };
+
 const DEEPSEEK: Marks = Marks {
     opens: &["<｜tool▁call▁begin｜>", "<｜tool_call_begin｜>"],
     between: &["<｜tool▁sep｜>", "<｜tool_sep｜>"],
@@ -129,6 +132,15 @@ const PYTHON_LIST: (&str, Calls) = ("<|tool_call_start|>", Calls::PythonList);
 const ACTION: (&str, Calls) = ("<|START_ACTION|>", Calls::Objects(&["<|END_ACTION|>"]));
 const INVOKE: (&str, Calls) = ("<minimax:tool_call>", Calls::Tags(&MINIMAX));
 const GEMMA: (&str, Calls) = ("<|tool_call>", Calls::Gemma);
+const TOOL_CALLS: (&str, Calls) = ("<tool_calls>", Calls::Objects(&["</tool_calls>"]));
+const TOOLCALL: (&str, Calls) = ("<TOOLCALL>", Calls::Objects(&["</TOOLCALL>"]));
+const SEED_CALL: (&str, Calls) = ("<seed:tool_call>", Calls::Tags(&SEED));
+const NAMED_FUNCTION: (&str, Calls) = ("<function name=\"", Calls::OpenTag(&MINICPM));
+const DSML_CALLS: &[(&str, Calls)] = &[
+    ("<｜DSML｜function_calls>", Calls::Tags(&DSML)),
+    ("<｜DSML｜tool_calls>", Calls::Tags(&DSML_4)),
+];
+const TOOLS_PREFIX: (&str, Calls) = ("<|tools_prefix|>", Calls::Objects(&["<|tools_suffix|>"]));
 const GEMMA_THOUGHT: Thoughts =
     Thoughts { open: "<|channel>thought", closes: &["<channel|>"], anywhere: true };
 
@@ -254,6 +266,70 @@ static FORMATS: &[Spec] = &[
     },
     Spec { name: "mistral-old", signs: (&["[TOOL_CALLS]"], &[]), calls: &[MISTRAL], ..PLAIN },
     Spec {
+        name: "seed",
+        signs: (&["<seed:tool_call>"], &[]),
+        thoughts: &[SEED_THINK],
+        calls: &[SEED_CALL],
+        ..PLAIN
+    },
+    Spec {
+        name: "deepseek-v3.2",
+        signs: (&["｜DSML｜"], &[]),
+        thoughts: &[THINK],
+        calls: DSML_CALLS,
+        ..PLAIN
+    },
+    Spec {
+        name: "nemotron",
+        signs: (&["<TOOLCALL>"], &[]),
+        thoughts: &[THINK],
+        calls: &[TOOLCALL],
+        ..PLAIN
+    },
+    Spec {
+        name: "apertus",
+        signs: (&["<|tools_prefix|>"], &[]),
+        thoughts: &[Thoughts {
+            open: "<|inner_prefix|>",
+            closes: &["<|inner_suffix|>"],
+            anywhere: true,
+        }],
+        calls: &[TOOLS_PREFIX],
+        ..PLAIN
+    },
+    Spec {
+        name: "apriel",
+        signs: (&["<tool_calls>", "[BEGIN FINAL RESPONSE]"], &[]),
+        thoughts: &[Thoughts {
+            open: "Here are my reasoning steps:",
+            closes: &["[BEGIN FINAL RESPONSE]"],
+            anywhere: false,
+        }],
+        calls: &[TOOL_CALLS],
+        drops: &["[END FINAL RESPONSE]"],
+        ..PLAIN
+    },
+    Spec {
+        name: "minimax-m1",
+        signs: (&["<tool_calls>", "<beginning_of_sentence>"], &[]),
+        thoughts: &[THINK],
+        calls: &[TOOL_CALLS],
+        ..PLAIN
+    },
+    Spec {
+        name: "minicpm5",
+        signs: (&["<function name=", "<param name="], &[]),
+        thoughts: &[THINK],
+        calls: &[NAMED_FUNCTION],
+        ..PLAIN
+    },
+    Spec {
+        name: "firefunction",
+        signs: (&[" functools["], &[]),
+        calls: &[("functools", Calls::Objects(&[]))],
+        ..PLAIN
+    },
+    Spec {
         name: "qwen3-coder",
         signs: (&["<function=", "<parameter="], &[]),
         thoughts: &[THINK],
@@ -296,7 +372,7 @@ static FORMATS: &[Spec] = &[
     Spec {
         name: "generic",
         signs: (&[], &[]),
-        thoughts: &[THINK, BRACKETS, GEMMA_THOUGHT, COMMAND_THINKING],
+        thoughts: &[THINK, BRACKETS, GEMMA_THOUGHT, COMMAND_THINKING, SEED_THINK],
         drops: COMMAND_RESPONSE,
         calls: &[
             TOOL_CALL,
@@ -308,6 +384,13 @@ static FORMATS: &[Spec] = &[
             ACTION,
             INVOKE,
             GEMMA,
+            SEED_CALL,
+            NAMED_FUNCTION,
+            DSML_CALLS[0],
+            DSML_CALLS[1],
+            TOOLCALL,
+            TOOL_CALLS,
+            TOOLS_PREFIX,
             DEEPSEEK_CALLS[0],
             DEEPSEEK_CALLS[1],
             DEEPSEEK_CALLS[2],

@@ -51,8 +51,11 @@ fn as_arguments(found: Value) -> Option<Value> {
 }
 
 /// The call that an object describes. `strict`: there must be arguments.
-fn call_of(object: Value, strict: bool) -> Option<Call> {
+fn call_of(object: Value, strict: bool, tools: &Tools) -> Option<Call> {
     let Value::Object(mut object) = object else { return None };
+    if !strict && let Some(call) = keyed(&object, tools) {
+        return Some(call);
+    }
     let id = ["id", "tool_call_id"].iter().find_map(|key| match object.get(*key)? {
         Value::String(id) => Some(id.clone()),
         Value::Number(id) => Some(id.to_string()),
@@ -70,6 +73,14 @@ fn call_of(object: Value, strict: bool) -> Option<Call> {
         None => Value::Object(Map::new()),
     };
     Some(Call { name, arguments, id })
+}
+
+/// The call that an object with one key describes, `{"NAME": {..}}`.
+fn keyed(object: &Map<String, Value>, tools: &Tools) -> Option<Call> {
+    let (name, arguments) = object.iter().next().filter(|_| object.len() == 1)?;
+    let is_field = ["function", "arguments", "parameters"].contains(&name.as_str());
+    let is_call = arguments.is_object() && !is_field && is_name(name) && tools.may_be(name);
+    is_call.then(|| Call { name: name.clone(), arguments: arguments.clone(), id: None })
 }
 
 /// `<tool_call>{..}</tool_call>`, or a list in place of the object: calls in a list, one or several, with or
@@ -98,7 +109,7 @@ impl Objects {
 }
 
 impl Reader for Objects {
-    fn read(&mut self, text: &str, at_end: bool, _: &Tools) -> Read {
+    fn read(&mut self, text: &str, at_end: bool, tools: &Tools) -> Read {
         loop {
             self.cursor.skip_space(text);
             let end = Read::End(self.cursor.spent);
@@ -111,7 +122,8 @@ impl Reader for Objects {
                 }
                 State::Item => {
                     let object = got!(self.cursor.brackets(text, Quotes::Double), Read::Bad);
-                    let Some(call) = value(object).and_then(|value| call_of(value, false)) else {
+                    let Some(call) = value(object).and_then(|value| call_of(value, false, tools))
+                    else {
                         return Read::Bad;
                     };
                     self.state = State::AfterItem;
@@ -126,8 +138,11 @@ impl Reader for Objects {
                         self.cursor.spend();
                     }
                 }
+                // Objects one after the other.
+                State::AfterItem if self.cursor.peek(text) == Some('{') => {
+                    self.state = State::Item;
+                }
                 State::AfterItem | State::Closing => {
-                    self.state = State::Closing;
                     got!(self.cursor.word(text, self.closes, at_end), end);
                     return Read::End(self.cursor.at);
                 }
@@ -167,7 +182,7 @@ impl Reader for Bare {
             }
         }
         let object = got!(self.cursor.brackets(text, Quotes::Double), Read::Bad);
-        let call = value(object).and_then(|value| call_of(value, true));
+        let call = value(object).and_then(|value| call_of(value, true, tools));
         match call.filter(|call| tools.may_be(&call.name)) {
             Some(call) => {
                 (self.has_call, self.goes_on) = (true, false);

@@ -166,6 +166,49 @@ fn line_breaks_in_json_strings_are_read() {
 }
 
 #[test]
+fn formats_beyond_the_goldens_are_read() {
+    let call = "{\"name\": \"f\", \"arguments\": {\"a\": 1, \"b\": \"2\"}}";
+    let dsml = |name: &str, is_string: bool, value: &str| {
+        let tag = "｜DSML｜parameter";
+        format!("<{tag} name=\"{name}\" string=\"{is_string}\">{value}</{tag}>\n")
+    };
+    let dsml = dsml("a", false, "1") + &dsml("b", true, "2");
+    for (format, text) in [
+        ("nemotron", format!("<TOOLCALL>[{call}]</TOOLCALL>")),
+        ("apriel", format!("<tool_calls>[{call}]</tool_calls>")),
+        ("minimax-m1", format!("<tool_calls>\n{call}\n{call}\n</tool_calls>")),
+        ("firefunction", format!(" functools[{call}]")),
+        (
+            "apertus",
+            "<|tools_prefix|>[{\"f\": {\"a\": 1, \"b\": \"2\"}}]<|tools_suffix|>".to_owned(),
+        ),
+        (
+            "deepseek-v3.2",
+            format!(
+                "<｜DSML｜function_calls>\n<｜DSML｜invoke name=\"f\">\n{dsml}</｜DSML｜invoke>\n\
+                 </｜DSML｜function_calls>"
+            ),
+        ),
+    ] {
+        let parsed = whole(format, &text);
+        assert_eq!(
+            parsed.tool_calls[0].arguments,
+            serde_json::json!({"a": 1, "b": "2"}),
+            "{format}"
+        );
+        assert_eq!(parsed.tool_calls.len(), if format == "minimax-m1" { 2 } else { 1 });
+        assert_eq!(parsed.content, "", "{format}");
+        let generic = parse(Format::generic(), ParseOptions::default(), &text);
+        assert!(generic.tool_calls == parsed.tool_calls || format == "firefunction", "{format}");
+    }
+    let text = "<seed:think>hm</seed:think><seed:tool_call>\n<function=f>\n<parameter=a>1</parameter>\n\
+                </function>\n</seed:tool_call>";
+    let parsed = whole("seed", text);
+    assert_eq!((parsed.reasoning_content.as_str(), parsed.tool_calls.len()), ("hm", 1));
+    assert_eq!(whole("firefunction", "Use functools.wraps.").content, "Use functools.wraps.");
+}
+
+#[test]
 fn nesting_without_end_is_text() {
     for (format, open) in [
         ("hermes", "<tool_call>{\"name\": \"f\", \"arguments\": {\"a\": "),

@@ -45,6 +45,32 @@ pub(super) const MINIMAX: Tags = Tags {
     breaks: false,
 };
 
+/// Seed: as Qwen3-Coder, with another outer tag.
+pub(super) const SEED: Tags = Tags { end: "</seed:tool_call>", ..QWEN };
+
+/// DeepSeek 3.2: as MiniMax, with a mark before each name and the kind of each value.
+pub(super) const DSML: Tags = Tags {
+    call: ("<｜DSML｜invoke name=\"", "\">"),
+    parameter: ("<｜DSML｜parameter name=\"", "\">"),
+    parameter_end: "</｜DSML｜parameter>",
+    call_end: "</｜DSML｜invoke>",
+    end: "</｜DSML｜function_calls>",
+    breaks: false,
+};
+
+/// DeepSeek 4: the same in another outer tag.
+pub(super) const DSML_4: Tags = Tags { end: "</｜DSML｜tool_calls>", ..DSML };
+
+/// MiniCPM 5: `<function name="NAME"><param name="KEY">VALUE</param>..</function>`.
+pub(super) const MINICPM: Tags = Tags {
+    call: ("<function name=\"", "\">"),
+    parameter: ("<param name=\"", "\">"),
+    parameter_end: "</param>",
+    call_end: "</function>",
+    end: "</tool_call>",
+    breaks: false,
+};
+
 /// Calls in tags.
 #[derive(Debug)]
 pub(super) struct Tagged {
@@ -53,6 +79,8 @@ pub(super) struct Tagged {
     state: State,
     name: String,
     key: String,
+    /// What the tag says of the value: a string, or JSON.
+    is_string: Option<bool>,
     arguments: Map<String, Value>,
 }
 
@@ -72,7 +100,8 @@ impl Tagged {
     pub(super) fn new(marker: &str, tags: &'static Tags, is_open: bool) -> Tagged {
         let state = if is_open { State::Name } else { State::Call };
         let (name, key, arguments) = (String::new(), String::new(), Map::new());
-        Tagged { cursor: Cursor::new(marker.len()), tags, state, name, key, arguments }
+        let (cursor, is_string) = (Cursor::new(marker.len()), None);
+        Tagged { cursor, tags, state, name, key, is_string, arguments }
     }
 
     /// Goes past the rest of a tag up to its end; the name in it.
@@ -143,19 +172,32 @@ impl Reader for Tagged {
                         return read;
                     }
                 }
-                State::Key => match self.name(text, tags.parameter.1) {
-                    Ok(key) => {
-                        self.key = key.to_owned();
-                        self.state = State::Value;
+                State::Key => {
+                    let next = self.cursor.name_until(text, &[tags.parameter.1]);
+                    let (key, _) = got!(next, Read::Bad);
+                    // Behind the name may stand `" string="true`.
+                    let (key, more) = key.split_once('"').unwrap_or((key, ""));
+                    self.is_string = more.split_once("string=\"").map(|(_, v)| v.starts_with('t'));
+                    self.key = key.trim().to_owned();
+                    if !is_name(&self.key) {
+                        return Read::Bad;
                     }
-                    Err(read) => return read,
-                },
+                    self.state = State::Value;
+                }
                 State::Value => {
                     let Some((value, _)) = self.cursor.until(text, &[tags.parameter_end]) else {
                         return Read::More;
                     };
                     let value = if tags.breaks { without_breaks(value) } else { value };
-                    let value = tools.typed(&self.name, &self.key, value);
+                    let inner = value.strip_prefix("<![CDATA[").and_then(|v| v.strip_suffix("]]>"));
+                    let value = match self.is_string {
+                        _ if inner.is_some() => Value::String(inner.unwrap_or(value).to_owned()),
+                        Some(true) => Value::String(value.to_owned()),
+                        Some(false) => {
+                            json::value(value).unwrap_or_else(|| Value::String(value.to_owned()))
+                        }
+                        None => tools.typed(&self.name, &self.key, value),
+                    };
                     self.arguments.insert(std::mem::take(&mut self.key), value);
                     self.state = State::Body;
                 }
