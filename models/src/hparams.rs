@@ -101,18 +101,7 @@ impl Hparams {
             let key = format!("{arch}.rope.dimension_count");
             return Err(bad(key, n_rot, format!("an even number up to the head's {head_dim_k}")));
         }
-        let n_expert = count(m, &arch, "expert_count")?;
-        let n_expert_used = count(m, &arch, "expert_used_count")?;
-        if n_expert > MAX_EXPERTS
-            || n_expert_used > n_expert
-            || (n_expert > 0 && n_expert_used == 0)
-        {
-            return Err(bad(
-                format!("{arch}.expert_used_count"),
-                format!("{n_expert_used} of {n_expert}"),
-                format!("1 to expert_count, which is at most {MAX_EXPERTS}"),
-            ));
-        }
+        let (n_expert, n_expert_used) = n_experts(m, &arch)?;
         let n_vocab = gguf.tensor("token_embd.weight").map_or(0, |t| t.rows() as usize);
         Ok(Hparams {
             arch,
@@ -481,6 +470,19 @@ fn n_layer(m: &Metadata, arch: &str) -> Result<usize, Error> {
         let key = format!("{arch}.nextn_predict_layers");
         bad(key, ahead, format!("less than the {all} of block_count"))
     })
+}
+
+/// Experts there are, and experts used per row.
+fn n_experts(m: &Metadata, arch: &str) -> Result<(usize, usize), Error> {
+    let (n, used) = (count(m, arch, "expert_count")?, count(m, arch, "expert_used_count")?);
+    if n > MAX_EXPERTS || used > n || (n > 0 && used == 0) {
+        return Err(bad(
+            format!("{arch}.expert_used_count"),
+            format!("{used} of {n}"),
+            format!("1 to expert_count, which is at most {MAX_EXPERTS}"),
+        ));
+    }
+    Ok((n, used))
 }
 
 fn opt_dim(m: &Metadata, arch: &str, word: &str) -> Result<Option<usize>, Error> {

@@ -9,6 +9,7 @@ mod tile;
 use super::Cx;
 use super::linear::{self, Dest, Linear, Source};
 use super::norm::Norm;
+use crate::bind::{Binder, Matrix};
 use crate::error::Error;
 use crate::plan::Lower;
 use crate::spec::{Attn, Gate, GateFrom, Kv, Pairing, QkNorm, Span, Window};
@@ -93,6 +94,35 @@ fn qk_norm(
     Norm::bind_parts(lower.binder, name, (norm.kind, norm.eps), (n_parts, n_part))
 }
 
+/// The matrices of queries, of keys and of values, those that there are.
+fn projections(
+    b: &Binder,
+    p: &str,
+    a: &Attn,
+    rows: [usize; 3],
+    n_embd: usize,
+) -> Result<(Matrix, Option<Matrix>, Option<Matrix>), Error> {
+    match a.kv {
+        Kv::Own => {
+            let names = ["attn_q", "attn_k", "attn_v"];
+            let [q, k, v] = b.split(p, "attn_qkv", names, rows, n_embd)?;
+            Ok((q, Some(k), Some(v)))
+        }
+        Kv::KeyAsValue => {
+            let [q, k] = [("attn_q", rows[0]), ("attn_k", rows[1])]
+                .map(|(name, rows)| b.matrix(&format!("{p}{name}"), rows, n_embd));
+            Ok((q?, Some(k?), None))
+        }
+        Kv::Layer(_) => {
+            // Some checkpoints keep projections that were never trained.
+            for name in ["attn_k", "attn_v", "attn_k_norm"] {
+                b.ignore(&format!("{p}{name}.weight"));
+            }
+            Ok((b.matrix(&format!("{p}attn_q"), rows[0], n_embd)?, None, None))
+        }
+    }
+}
+
 impl Attention {
     pub(crate) fn bind(lower: &mut Lower<'_>, p: &str, a: &Attn) -> Result<Attention, Error> {
         check(p, a)?;
@@ -104,25 +134,7 @@ impl Attention {
         };
         let rows = [a.n_head * q_stride, a.n_head_kv * a.head_dim_k, a.n_head_kv * a.head_dim_v];
         let n_out = a.n_head * a.head_dim_v;
-        let (q, k, v) = match a.kv {
-            Kv::Own => {
-                let names = ["attn_q", "attn_k", "attn_v"];
-                let [q, k, v] = b.split(p, "attn_qkv", names, rows, n_embd)?;
-                (q, Some(k), Some(v))
-            }
-            Kv::KeyAsValue => {
-                let [q, k] = [("attn_q", rows[0]), ("attn_k", rows[1])]
-                    .map(|(name, rows)| b.matrix(&format!("{p}{name}"), rows, n_embd));
-                (q?, Some(k?), None)
-            }
-            Kv::Layer(_) => {
-                // Some checkpoints keep projections that were never trained.
-                for name in ["attn_k", "attn_v", "attn_k_norm"] {
-                    b.ignore(&format!("{p}{name}.weight"));
-                }
-                (b.matrix(&format!("{p}attn_q"), rows[0], n_embd)?, None, None)
-            }
-        };
+        let (q, k, v) = projections(b, p, a, rows, n_embd)?;
         let gate = match gate_from {
             None | Some(GateFrom::Query) => None,
             Some(GateFrom::Values) => Some(b.matrix(&format!("{p}attn_gate"), n_out, n_embd)?),
