@@ -115,6 +115,11 @@ impl Binder {
         self.gguf.tensor(name).is_some()
     }
 
+    /// Rows of the matrix `NAME.weight`, where the file has it.
+    pub(crate) fn rows(&self, name: &str) -> Option<usize> {
+        usize::try_from(self.gguf.tensor(&format!("{name}.weight"))?.rows()).ok()
+    }
+
     /// Axes that the file gives the tensor `name`; 0 = it has none.
     pub(crate) fn rank(&self, name: &str) -> usize {
         self.gguf.tensor(name).map_or(0, |t| t.dims.len())

@@ -1,5 +1,9 @@
 //! A model, and a context in which its sequences run.
 
+mod embed;
+
+pub use embed::Text;
+
 use crate::arch;
 use crate::device::{MemoryLimit, default_threads, memory_limit};
 use crate::error::Error;
@@ -313,7 +317,7 @@ impl Context {
     /// row; attention, and the output matrix, which most rows of a prompt do not meet, are left out.
     pub fn row_operations(&self) -> u64 {
         let linears = self.plan.linears();
-        let layers = &linears[..linears.len() - 1];
+        let layers = &linears[..linears.len() - usize::from(self.plan.output.is_some())];
         layers.iter().map(|l| 2 * self.used(l.m.rows * l.m.cols * l.m.n_expert, l.m.n_expert)).sum()
     }
 
@@ -348,6 +352,9 @@ impl Context {
         cancel: &Cancel,
         sink: &mut dyn FnMut(usize, &[f32]),
     ) -> Result<(), Error> {
+        if self.plan.output.is_none() {
+            return Err(Error::NoLogits { arch: self.model.hp.arch.clone() });
+        }
         let options = *self.state.options();
         let state = &self.state;
         step::check(rows, self.n_vocab(), options.n_seq, |s| state.len(s), &mut self.next)?;
@@ -370,20 +377,28 @@ impl Context {
             if whole {
                 step::check_whole(&self.batch, base)?;
             }
-            for s in &self.batch.segments {
-                self.state.reserve(s.seq, s.rows.len())?;
-            }
+            self.reserve()?;
             let outcome = self.micro_batch(base, cancel, sink);
-            for s in &self.batch.segments {
-                match outcome {
-                    Ok(()) => self.state.commit(s.seq, s.rows.len()),
-                    Err(_) => self.state.abandon(s.seq),
-                }
-            }
-            outcome?;
+            self.settle(outcome)?;
             base += part.len();
         }
         Ok(())
+    }
+
+    /// Makes room for the batch.
+    fn reserve(&mut self) -> Result<(), Error> {
+        self.batch.segments.iter().try_for_each(|s| self.state.reserve(s.seq, s.rows.len()))
+    }
+
+    /// Counts the batch as run, or takes it back.
+    fn settle(&mut self, outcome: Result<(), Error>) -> Result<(), Error> {
+        for s in &self.batch.segments {
+            match outcome {
+                Ok(()) => self.state.commit(s.seq, s.rows.len()),
+                Err(_) => self.state.abandon(s.seq),
+            }
+        }
+        outcome
     }
 
     /// Runs the batch; `base` is the index of its first row in the step.
@@ -419,7 +434,10 @@ impl Context {
                 if first {
                     exec::layers(w, &cx, plan, narrow)?;
                 }
-                if at.is_empty() { Ok(()) } else { exec::output(w, &cx, plan, at) }
+                match &plan.output {
+                    Some(output) if !at.is_empty() => exec::output(w, &cx, plan, output, at),
+                    _ => Ok(()),
+                }
             })?;
             first = false;
             for (i, &row) in wanted.iter().enumerate() {

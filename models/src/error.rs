@@ -134,6 +134,43 @@ pub enum Error {
         /// The values that would be right.
         expected: String,
     },
+    /// Logits of a model that has none.
+    #[error(
+        "a model of architecture {arch:?} has no logits: it turns whole texts into vectors and \
+         cannot continue them (see the commands embed and rerank)"
+    )]
+    NoLogits {
+        /// The architecture.
+        arch: String,
+    },
+    /// Scores of a model that has none.
+    #[error(
+        "the file has no classifier (tensor \"cls.output.weight\"), so that it gives no scores; \
+         pooling none, mean, cls and last are possible"
+    )]
+    NoClassifier,
+    /// An input of an embedding is not usable.
+    #[error("input {input}: {what} is {found}; expected {expected}")]
+    BadInput {
+        /// Index of the input.
+        input: usize,
+        /// Which part of it.
+        what: &'static str,
+        /// Its value.
+        found: usize,
+        /// The values that would be right.
+        expected: String,
+    },
+    /// A vector holds NaN or an infinity.
+    #[error(
+        "the rows of input {input} are not finite; {origin} is the first place with such a value"
+    )]
+    NotFiniteRow {
+        /// Index of the input.
+        input: usize,
+        /// The first layer (or the embedding) that produced it.
+        origin: String,
+    },
     /// The logits hold NaN or an infinity.
     #[error("logits of row {row} are not finite; {origin} is the first place with such a value")]
     NotFinite {

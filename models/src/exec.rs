@@ -1,10 +1,10 @@
 //! The loop: one micro-batch through the plan, executed by every worker of the team.
 
 use crate::device::Buffer;
-use crate::ops::linear::{self, Dest, Source};
+use crate::ops::linear::{self, Dest, Linear, Source};
 use crate::ops::{Cx, OUT_ROWS};
 use crate::plan::{After, BranchPlan, InputPlan, Op, Plan, StagePlan};
-use crate::step::Batch;
+use crate::step::{Batch, Row};
 use crate::team::{Stop, Worker};
 
 /// Embeds the rows and runs all layers; the result stands in the residual stream. With `narrow`,
@@ -87,7 +87,7 @@ fn embed(w: &Worker<'_>, cx: &Cx<'_>, plan: &Plan) -> Result<(), Stop> {
                 let scratch = cx.bufs.private[w.index()].row.part_mut(0..n_embd);
                 (cx.bufs.x.part_mut(r * n_embd..(r + 1) * n_embd), scratch)
             };
-            input_row(cx, &plan.input, (row.token as usize, row.pos), x, scratch);
+            input_row(cx, &plan.input, &row, x, scratch);
             for (i, table) in plan.ropes.iter().enumerate() {
                 // SAFETY: the row was claimed.
                 table.fill(row.pos, unsafe { cx.bufs.rope_row_mut(i, r) });
@@ -97,24 +97,23 @@ fn embed(w: &Worker<'_>, cx: &Cx<'_>, plan: &Plan) -> Result<(), Stop> {
     w.barrier()
 }
 
-fn input_row(
-    cx: &Cx<'_>,
-    input: &InputPlan,
-    (token, pos): (usize, usize),
-    x: &mut [f32],
-    scratch: &mut [f32],
-) {
+fn input_row(cx: &Cx<'_>, input: &InputPlan, row: &Row, x: &mut [f32], scratch: &mut [f32]) {
     let decode = |m: &crate::bind::Matrix, row: usize, out: &mut [f32]| {
         let bytes = m.row_bytes();
         let row = &m.data[row * bytes..(row + 1) * bytes];
         quant::decode(m.ty, row, out).expect("bind checked the row's type and size");
     };
-    decode(&input.embd, token, x);
+    decode(&input.embd, row.token as usize, x);
     if input.scale != 1.0 {
         cx.vec.scale(x, input.scale);
     }
     if let Some(positions) = &input.positions {
-        decode(positions, pos, scratch);
+        decode(positions, row.pos, scratch);
+        cx.vec.add(x, scratch);
+    }
+    if let Some(types) = &input.types {
+        let second = cx.batch.second_from.get(row.seq).is_some_and(|&from| row.pos >= from);
+        decode(types, usize::from(second && types.rows > 1), scratch);
         cx.vec.add(x, scratch);
     }
     if let Some(norm) = &input.norm {
@@ -229,23 +228,29 @@ fn finish(
 }
 
 /// Logits of up to [`OUT_ROWS`] wanted rows, to the start of the logits buffer.
-pub(crate) fn output(w: &Worker<'_>, cx: &Cx<'_>, plan: &Plan, wanted: &[u32]) -> Result<(), Stop> {
+pub(crate) fn output(
+    w: &Worker<'_>,
+    cx: &Cx<'_>,
+    plan: &Plan,
+    output: &Linear,
+    wanted: &[u32],
+) -> Result<(), Stop> {
     debug_assert!(wanted.len() <= OUT_ROWS, "the logits buffer holds OUT_ROWS rows");
     let (n_embd, n_vocab) = (cx.bufs.widths.n_embd, cx.bufs.widths.n_vocab);
     let src = Source {
-        norm: Some(&plan.norm),
+        norm: plan.norm.as_ref(),
         pick: Some(wanted),
         layer: Some(plan.layers.len()),
         ..Source::plain(&cx.bufs.x, n_embd)
     };
-    let acts = linear::prepare(w, cx, &src, &[&plan.output])?;
+    let acts = linear::prepare(w, cx, &src, &[output])?;
     let private = &cx.bufs.private[w.index()];
     while let Some(rows) = w.claim(n_vocab, linear::chunk(w, n_vocab)) {
         // SAFETY: each claim is a set of columns of its own.
         unsafe {
             let y = cx.bufs.logits.as_mut_ptr().add(rows.start);
             let columns = (&acts, wanted.len());
-            linear::multiply(cx, private, &plan.output, (0, &rows), columns, y, n_vocab);
+            linear::multiply(cx, private, output, (0, &rows), columns, y, n_vocab);
             for c in 0..wanted.len() {
                 let at = c * n_vocab;
                 let y = cx.bufs.logits.part_mut(at + rows.start..at + rows.end);
@@ -255,6 +260,27 @@ pub(crate) fn output(w: &Worker<'_>, cx: &Cx<'_>, plan: &Plan, wanted: &[u32]) -
                 if let Some(cap) = plan.head.softcap {
                     cx.vec.softcap(y, cap);
                 }
+            }
+        }
+    }
+    w.barrier()
+}
+
+/// The wanted rows after the final norm, to the start of the buffer of results, one after another.
+pub(crate) fn finals(w: &Worker<'_>, cx: &Cx<'_>, plan: &Plan) -> Result<(), Stop> {
+    let (n_embd, wanted) = (cx.bufs.widths.n_embd, &cx.batch.wanted);
+    while let Some(range) = w.claim(wanted.len(), 4) {
+        for i in range {
+            let from = wanted[i] as usize * n_embd;
+            // SAFETY: results are claimed; the stream is only read in this phase.
+            let (x, out) = unsafe {
+                let out = cx.bufs.y.part_mut(i * n_embd..(i + 1) * n_embd);
+                (cx.bufs.x.part(from..from + n_embd), out)
+            };
+            cx.watch(plan.layers.len(), x);
+            match &plan.norm {
+                None => out.copy_from_slice(x),
+                Some(norm) => norm.apply(cx.vec, x, out),
             }
         }
     }

@@ -15,6 +15,7 @@ use crate::ops::mla::Mla;
 use crate::ops::moe::Moe;
 use crate::ops::norm::Norm;
 use crate::ops::per_layer::{PerLayer, PerLayerInput};
+use crate::ops::pool::PoolPlan;
 use crate::ops::recurrent::{self, Mixer};
 use crate::ops::rope::RopeTable;
 use crate::ops::{OUT_ROWS, Widths};
@@ -30,9 +31,11 @@ pub(crate) struct Plan {
     /// Copies of the residual stream, made and merged.
     pub(crate) streams: Option<AltUpEnds>,
     pub(crate) layers: Vec<LayerPlan>,
-    pub(crate) norm: Norm,
-    pub(crate) output: Linear,
+    pub(crate) norm: Option<Norm>,
+    /// The output matrix, of a model that has logits.
+    pub(crate) output: Option<Linear>,
     pub(crate) head: Head,
+    pub(crate) pool: PoolPlan,
     pub(crate) layout: Layout,
     pub(crate) widths: Widths,
     /// First stage of the last layer from which on a row meets no other: what follows is needed for
@@ -47,6 +50,8 @@ pub(crate) struct InputPlan {
     pub(crate) scale: f32,
     /// A row for each position, read so too.
     pub(crate) positions: Option<Matrix>,
+    /// A row for each kind of text.
+    pub(crate) types: Option<Matrix>,
     pub(crate) norm: Option<Norm>,
     pub(crate) per_layer: Option<PerLayerInput>,
 }
@@ -252,6 +257,17 @@ impl Lower<'_> {
         Ok(LayerPlan { stages, keep, altup })
     }
 
+    /// The output matrix, which may be the embedding.
+    fn output(&mut self, embd: &Matrix) -> Result<Linear, Error> {
+        let (n_vocab, n_embd) = (self.widths.n_vocab, self.n_embd);
+        // A bias alone means that the matrix got lost, not that it is the embedding.
+        let output = match self.binder.has("output.bias") {
+            true => Some(self.binder.matrix("output", n_vocab, n_embd)?),
+            false => self.binder.opt_matrix("output", n_vocab, n_embd)?,
+        };
+        self.linear(output.unwrap_or(embd.clone()))
+    }
+
     fn input(&mut self, hp: &Hparams, spec: &spec::Stack) -> Result<InputPlan, Error> {
         let embd = self.binder.matrix("token_embd", hp.n_vocab, self.n_embd)?;
         // Its rows are decoded while tokens run: a type that cannot be is refused here.
@@ -271,12 +287,21 @@ impl Lower<'_> {
                 });
             }
         }
+        let types = match input.types {
+            false => None,
+            true => {
+                let n = self.binder.rows("token_types").unwrap_or(1);
+                let m = self.binder.matrix("token_types", n, self.n_embd)?;
+                self.check_decodes(m.ty)?;
+                Some(m)
+            }
+        };
         let per_layer = match &input.per_layer {
             None => None,
             Some(p) => Some(PerLayerInput::bind(self, p, spec.layers.len())?),
         };
         let norm = self.norm("", &input.norm)?;
-        Ok(InputPlan { embd, scale: input.scale, positions, norm, per_layer })
+        Ok(InputPlan { embd, scale: input.scale, positions, types, norm, per_layer })
     }
 }
 
@@ -315,13 +340,12 @@ impl Plan {
         let n_layer = spec.stack.layers.len();
         let layers = (0..n_layer).map(|il| lower.layer_plan(il, &spec.stack));
         let layers = layers.collect::<Result<Vec<_>, _>>()?;
-        let norm = Norm::bind(&binder, "", &spec.stack.norm, n_embd)?;
-        // A bias alone means that the matrix got lost, not that it is the embedding.
-        let output = match binder.has("output.bias") {
-            true => Some(binder.matrix("output", n_vocab, n_embd)?),
-            false => binder.opt_matrix("output", n_vocab, n_embd)?,
+        let norm = lower.norm("", &spec.stack.norm)?;
+        let output = match spec.head.logits {
+            false => None,
+            true => Some(lower.output(&input.embd)?),
         };
-        let output = lower.linear(output.unwrap_or(input.embd.clone()))?;
+        let pool = PoolPlan::bind(&lower, &spec.head)?;
         let Lower { mut widths, layout, ropes, .. } = lower;
         // Scores of a row's experts, for weighing and for choosing.
         widths.cols = widths.cols.max(2 * widths.n_expert);
@@ -337,6 +361,7 @@ impl Plan {
             norm,
             output,
             head: spec.head.clone(),
+            pool,
             layout,
             widths,
         })
@@ -352,7 +377,7 @@ impl Plan {
             all.extend(branches.flat_map(|b| b.op.linears()));
             all.extend(layer.altup.iter().flat_map(AltUp::linears));
         }
-        all.push(&self.output);
+        all.extend(&self.output);
         all
     }
 }

@@ -2,11 +2,18 @@
 
 use crate::error::Error;
 use crate::hparams::Hparams;
-use crate::spec::{Norm, NormKind, Rope, Score};
+use crate::spec::{Norm, NormKind, Pooling, Rope, Score};
 
 /// Rotary base where the file names none: the value of the first rotary models, which every
 /// converter leaves out as the default.
 pub const ROPE_BASE: f32 = 10_000.0;
+
+/// How rows become one vector where the file has no `pooling_type`: the last row of a decoder, which
+/// alone has seen the whole text; the mean of an encoder's, which is what its library does with a
+/// model that says nothing.
+pub fn pooling(causal: bool) -> Pooling {
+    if causal { Pooling::Last } else { Pooling::Mean }
+}
 
 /// Largest bias of ALiBi where no key gives it: the paper's, which all published models kept.
 pub const ALIBI_BIAS: f32 = 8.0;

@@ -35,6 +35,9 @@ pub(crate) struct Batch {
     pub(crate) segments: Vec<Segment>,
     /// Rows whose logits are wanted.
     pub(crate) wanted: Vec<u32>,
+    /// Per sequence, the position from which it is the second text of a pair; sequences beyond the
+    /// end have none.
+    pub(crate) second_from: Vec<usize>,
 }
 
 impl Batch {

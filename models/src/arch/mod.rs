@@ -4,6 +4,7 @@ mod apertus;
 mod cohere;
 mod deepseek;
 mod delta;
+mod encoders;
 mod falcon;
 mod gemma;
 mod gemma_n;
@@ -28,7 +29,7 @@ mod windows;
 
 use crate::error::Error;
 use crate::hparams::Hparams;
-use crate::spec::{Attn, Body, Head, Input, Layer, ModelSpec, Norm, Stack, Streams, pre, seq};
+use crate::spec::{Attn, Body, Input, Layer, ModelSpec, Norm, Stack, Streams, pre, seq};
 use formats::Gguf;
 
 /// One architecture: its GGUF name, what is special about it, and the function that writes its
@@ -70,13 +71,15 @@ fn decoder(
     norm: Norm,
     layer: impl FnMut(usize) -> Result<Layer, Error>,
 ) -> Result<ModelSpec, Error> {
-    Ok(ModelSpec {
-        stack: Stack {
-            input: Input::tokens(),
-            streams: Streams::One,
-            layers: (0..hp.n_layer).map(layer).collect::<Result<_, _>>()?,
-            norm,
-        },
-        head: Head { scale: 1.0, softcap: None },
-    })
+    Ok(ModelSpec { stack: stack(hp, Some(norm), layer)?, head: encoders::head(hp, true)? })
+}
+
+/// Layers on an unscaled input.
+fn stack(
+    hp: &Hparams,
+    norm: Option<Norm>,
+    layer: impl FnMut(usize) -> Result<Layer, Error>,
+) -> Result<Stack, Error> {
+    let layers = (0..hp.n_layer).map(layer).collect::<Result<_, _>>()?;
+    Ok(Stack { input: Input::tokens(), streams: Streams::One, layers, norm })
 }

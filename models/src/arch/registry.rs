@@ -28,6 +28,7 @@ pub const ARCHS: &[Arch] = &[
         "sigmoid MoE with groups and shared experts, QK norm, partial rope",
         deepseek::dots1,
     ),
+    row("bert", "norms after each body, learned positions, pooling, scores", encoders::bert),
     row("bitnet", "sub-norms, scaled ternary weights", llama::bitnet),
     row("bloom", "ALiBi, norm on embeddings, layer norm, biases", gpt::bloom),
     row("chatglm", "partial rope, fused gate/up", glm::chatglm),
@@ -68,6 +69,7 @@ pub const ARCHS: &[Arch] = &[
         "MoE with selection bias and shared experts, leading dense layers",
         llama::ernie4_5,
     ),
+    row("eurobert", "attention in both directions, pooling", encoders::eurobert),
     row("exaone", "GQA, rope factors", qwen::qwen2),
     row(
         "exaone-moe",
@@ -78,6 +80,11 @@ pub const ARCHS: &[Arch] = &[
     row("falcon", "parallel attention and MLP, layer norm, fused QKV, multi-query", falcon::falcon),
     row("falcon-h1", "attention and state space side by side in every layer", hybrid::falcon_h1),
     row("gemma", "scaled embedding, gated GELU", gemma::gemma),
+    row(
+        "gemma-embedding",
+        "attention in both directions, window 5:1, pooling",
+        encoders::gemma_embedding,
+    ),
     row("gemma2", "sliding window 1:1, softcaps, sandwich norms", gemma::gemma2),
     row("gemma3", "sliding window 5:1, two rope bases, QK norm, sandwich norms", gemma::gemma3),
     row(
@@ -133,6 +140,7 @@ pub const ARCHS: &[Arch] = &[
     row("jais", "ALiBi, layer norm, gated SiLU with biases", gpt::jais),
     row("jais2", "layer norm, squared ReLU without gate, biases", gpt::nemotron),
     row("jamba", "selective state space beside attention, MoE", hybrid::jamba),
+    row("jina-bert-v2", "ALiBi to both sides, gated GELU, pooling, scores", encoders::jina_bert_v2),
     row(
         "kimi-linear",
         "delta rule with a decay per channel, latent attention, MoE",
@@ -170,6 +178,11 @@ pub const ARCHS: &[Arch] = &[
     row("minimax-m2", "sigmoid MoE, QK norm over whole rows, partial rope", deepseek::minimax_m2),
     row("mistral3", "YaRN, queries that grow with the position", llama::mistral3),
     row("mistral4", "latent attention, MoE, YaRN, query temperature", latent::mistral4),
+    row(
+        "modern-bert",
+        "window 2:1 to both sides, two rope bases, pooling, scores",
+        encoders::modern_bert,
+    ),
     row("mpt", "ALiBi, clamped q/k/v, layer norm without bias", gpt::mpt),
     row("nemotron", "layer norm, squared ReLU without gate, partial rope", gpt::nemotron),
     row("nemotron_h", "one body a layer: state space, attention or network", hybrid::nemotron_h),
@@ -177,6 +190,16 @@ pub const ARCHS: &[Arch] = &[
         "nemotron_h_moe",
         "one body a layer: state space, attention or experts",
         hybrid::nemotron_h,
+    ),
+    row(
+        "nomic-bert",
+        "rope in both directions, norms after each body, pooling",
+        encoders::nomic_bert,
+    ),
+    row(
+        "nomic-bert-moe",
+        "rope in both directions, MoE on every second layer, pooling",
+        encoders::nomic_bert,
     ),
     row("olmo", "layer norm without weight, clamped q/k/v", olmo::olmo),
     row("olmo2", "post-norms, QK norm over whole rows, window 3:1 (OLMo 3)", olmo::olmo2),

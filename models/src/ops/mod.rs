@@ -16,6 +16,7 @@ pub(crate) mod mla;
 pub(crate) mod moe;
 pub(crate) mod norm;
 pub(crate) mod per_layer;
+pub(crate) mod pool;
 pub(crate) mod recurrent;
 pub(crate) mod rope;
 pub(crate) mod rwkv;

@@ -43,6 +43,14 @@ pub fn stage(branches: impl IntoIterator<Item = Branch>) -> Stage {
     }
 }
 
+impl Stage {
+    /// The same stage with a norm of the stream after it.
+    #[must_use]
+    pub fn then(self, norm: Norm) -> Stage {
+        Stage { norm_after: Some(norm), ..self }
+    }
+}
+
 /// A layer of stages of one branch each.
 pub fn seq(branches: impl IntoIterator<Item = Branch>) -> Layer {
     Layer { stages: branches.into_iter().map(|b| stage([b])).collect() }

@@ -11,6 +11,7 @@
 mod attn;
 mod build;
 mod ffn;
+mod head;
 mod latent;
 mod print;
 mod recurrent;
@@ -20,13 +21,14 @@ pub use attn::{
 };
 pub use build::{bare, moe, par, pre, raw, seq, stage};
 pub use ffn::{Act, Adjugate, Ffn, Groups, Moe, Router, Score, Shared};
+pub use head::{Classifier, Head, Pooling, Squash};
 pub use latent::{Indexer, LatentForm, Mla};
 pub use recurrent::{
     ChannelMix, GatedDelta, HeadOrder, Kda, Mamba, Mamba2, Recurrent, Rwkv6, Rwkv7, ShortConv,
     SsmNorm,
 };
 
-/// A decoder as data.
+/// A model as data.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ModelSpec {
     /// Input, layers and final norm.
@@ -52,17 +54,20 @@ pub struct Stack {
     pub streams: Streams,
     /// The layers in order; index = block number in the file.
     pub layers: Vec<Layer>,
-    /// Norm before the head.
-    pub norm: Norm,
+    /// Norm before the head; `None` = the last layer ends in one.
+    pub norm: Option<Norm>,
 }
 
-/// `norm(scale * token_embd[id] + position_embd[pos])`.
+/// `norm(scale * token_embd[id] + position_embd[pos] + token_types[0])`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Input {
     /// Factor on the embedding row (Gemma: sqrt(n_embd)).
     pub scale: f32,
     /// Add a learned row for each position; tensor `position_embd`.
     pub positions: bool,
+    /// Add the row of the kind of text that a token belongs to; tensor `token_types`. The second
+    /// kind is that of the second text of a pair, where the tensor has more than one row.
+    pub types: bool,
     /// Norm of the sum.
     pub norm: Option<Norm>,
     /// A second, small embedding of each token for each layer.
@@ -72,7 +77,7 @@ pub struct Input {
 impl Input {
     /// Token rows as they are.
     pub fn tokens() -> Input {
-        Input { scale: 1.0, positions: false, norm: None, per_layer: None }
+        Input { scale: 1.0, positions: false, types: false, norm: None, per_layer: None }
     }
 }
 
@@ -102,16 +107,6 @@ pub enum Streams {
         /// Norm in front of the router of the copies.
         norm: Norm,
     },
-}
-
-/// The output matrix (`output.weight`, else the tied `token_embd.weight`, with an optional bias)
-/// and what follows it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Head {
-    /// Factor on the logits.
-    pub scale: f32,
-    /// `cap * tanh(logit / cap)`.
-    pub softcap: Option<f32>,
 }
 
 /// The stages of one block.

@@ -1,8 +1,8 @@
 //! Prints a spec as one formula a layer; equal neighbours are folded.
 
 use super::{
-    Act, Attn, Body, Branch, Ffn, Gate, Kv, Layer, ModelSpec, Moe, Norm, Read, RopeScaling, Score,
-    Span, Stage, Streams, Window,
+    Act, Attn, Body, Branch, Ffn, Gate, Head, Kv, Layer, ModelSpec, Moe, Norm, Pooling, Read,
+    RopeScaling, Score, Span, Stage, Streams, Window,
 };
 use std::fmt;
 
@@ -20,12 +20,7 @@ impl fmt::Display for ModelSpec {
             layer(f, &layers[first])?;
             first += same;
         }
-        let head = &self.head;
-        write!(f, "logits = {}", factor(head.scale))?;
-        if let Some(cap) = head.softcap {
-            write!(f, "softcap[{cap}] ")?;
-        }
-        writeln!(f, "output({})", norm(&self.stack.norm, "x"))
+        head(f, &self.head, &normed(self.stack.norm.as_ref(), "x".into()))
     }
 }
 
@@ -34,6 +29,9 @@ fn input(f: &mut fmt::Formatter<'_>, model: &ModelSpec) -> fmt::Result {
     let mut sum = format!("{}token_embd[id]", factor(i.scale));
     if i.positions {
         sum += " + position_embd[pos]";
+    }
+    if i.types {
+        sum += " + token_types[0]";
     }
     writeln!(f, "x = {}", normed(i.norm.as_ref(), sum))?;
     if let Some(p) = &i.per_layer {
@@ -44,6 +42,25 @@ fn input(f: &mut fmt::Formatter<'_>, model: &ModelSpec) -> fmt::Result {
         Streams::AltUp { n, active, .. } => {
             writeln!(f, "{n} alternating streams, layers compute on stream {active}")
         }
+    }
+}
+
+fn head(f: &mut fmt::Formatter<'_>, head: &Head, x: &str) -> fmt::Result {
+    if head.logits {
+        write!(f, "logits = {}", factor(head.scale))?;
+        if let Some(cap) = head.softcap {
+            write!(f, "softcap[{cap}] ")?;
+        }
+        writeln!(f, "output({x})")?;
+    }
+    if head.logits && head.pooling == Pooling::Last && head.classifier.is_none() {
+        return Ok(());
+    }
+    let dense = |sum, name: &&str| format!("{name}({sum})");
+    let pooled = head.dense.iter().fold(format!("{}({x})", head.pooling), dense);
+    match &head.classifier {
+        None => writeln!(f, "embedding = {pooled}"),
+        Some(c) => writeln!(f, "{} scores = cls({}({x}))", c.n_out, c.from),
     }
 }
 
