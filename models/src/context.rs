@@ -83,6 +83,9 @@ pub struct ContextOptions {
     pub n_ctx: Option<usize>,
     /// Sequences that can be held at a time.
     pub n_seq: usize,
+    /// Positions that all of them may hold together; `None` = each may be full. Less takes less
+    /// memory where many short sequences share steps.
+    pub n_total: Option<usize>,
     /// Most rows that go through the layers at a time.
     pub n_ubatch: usize,
     /// Type of cached keys.
@@ -105,6 +108,7 @@ impl Default for ContextOptions {
         ContextOptions {
             n_ctx: None,
             n_seq: 1,
+            n_total: None,
             n_ubatch: DEFAULT_N_UBATCH,
             type_k: KvType::F16,
             type_v: KvType::F16,
@@ -189,6 +193,7 @@ impl Context {
             let state = StateOptions {
                 n_ctx,
                 n_seq: options.n_seq.max(1),
+                n_total: options.n_total,
                 n_ubatch,
                 type_k: options.type_k,
                 type_v: options.type_v,
@@ -233,6 +238,7 @@ impl Context {
         let state = StateOptions {
             n_ctx,
             n_seq: options.n_seq.max(1),
+            n_total: options.n_total,
             n_ubatch,
             type_k: options.type_k,
             type_v: options.type_v,

@@ -210,7 +210,7 @@ fn the_second_text_of_a_pair_takes_the_second_row_of_types() {
     let mut swapped = bytes;
     swapped[at..at + 2 * n].rotate_left(n);
     let swapped = Arc::new(Model::new(Arc::new(Gguf::from_bytes(swapped).unwrap())).unwrap());
-    let mut run = |model: &Arc<Model>, second_from| {
+    let run = |model: &Arc<Model>, second_from| {
         let text = [Text { ids: &case.texts[1], second_from }];
         let mut out = Vec::new();
         let sink = &mut |_: usize, v: &[f32]| out.extend_from_slice(v);

@@ -103,6 +103,7 @@ impl EngineArgs {
             context: ContextOptions {
                 n_ctx: self.ctx_size.map(|n| n as usize),
                 n_seq: 1,
+                n_total: None,
                 n_ubatch: self.ubatch_size as usize,
                 type_k: self.cache_type_k,
                 type_v: self.cache_type_v,

@@ -54,6 +54,8 @@ pub struct StateOptions {
     pub n_ctx: usize,
     /// Sequences.
     pub n_seq: usize,
+    /// Positions that all sequences may hold together; `None` = as many as each alone may.
+    pub n_total: Option<usize>,
     /// Most rows of one micro-batch.
     pub n_ubatch: usize,
     /// Type of keys.
@@ -78,7 +80,9 @@ impl Layout {
     fn n_pages(window: Option<usize>, o: &StateOptions) -> usize {
         // A window may start and end inside a page, and is read while a micro-batch is written.
         let held = window.map_or(o.n_ctx, |w| o.n_ctx.min(w + o.n_ubatch + PAGE));
-        held.div_ceil(PAGE) * o.n_seq
+        let most = held.div_ceil(PAGE) * o.n_seq;
+        // Every sequence may leave a part of its last page empty.
+        o.n_total.map_or(most, |n| most.min(n.div_ceil(PAGE) + o.n_seq))
     }
 
     /// Bytes that a store of these options takes when it is full.
@@ -188,6 +192,10 @@ impl State {
             let n_ctx = self.options.n_ctx;
             return Err(Error::ContextOverflow { seq, used, asked: n, n_ctx });
         }
+        let held: usize = self.lens.iter().sum();
+        if let Some(n_total) = self.options.n_total.filter(|&most| held + n > most) {
+            return Err(Error::ContextOverflow { seq, used: held, asked: n, n_ctx: n_total });
+        }
         for (g, group) in self.groups.iter_mut().enumerate() {
             let layers = &mut self.layers;
             group.reserve(seq, used, n, |from, to| {
@@ -202,7 +210,9 @@ impl State {
 
     /// Takes the last [`State::reserve`] back after a step that failed.
     pub fn abandon(&mut self, seq: usize) {
-        self.fixed.recall(seq, self.lens[seq]);
+        let len = self.lens[seq];
+        self.fixed.recall(seq, len);
+        self.groups.iter_mut().for_each(|group| group.truncate(seq, len));
     }
 
     /// Counts `n` positions as written and gives back pages that no window reaches any more.
@@ -306,11 +316,16 @@ mod tests {
     use super::*;
 
     fn store(window: Option<usize>, fixed: Vec<usize>) -> State {
+        store_of(window, fixed, None)
+    }
+
+    fn store_of(window: Option<usize>, fixed: Vec<usize>, n_total: Option<usize>) -> State {
         let kv =
             vec![KvShape { n_head_kv: 1, head_dim_k: 4, head_dim_v: 4, window, v_in_k: false }];
         let options = StateOptions {
             n_ctx: 5 * PAGE,
             n_seq: 2,
+            n_total,
             n_ubatch: 8,
             type_k: KvType::F32,
             type_v: KvType::F32,
@@ -331,6 +346,23 @@ mod tests {
         extend(&mut s, 0, 5 * PAGE);
         let e = s.reserve(0, 1).unwrap_err().to_string();
         assert!(e.contains("320 positions and 1 more") && e.contains("has 320"), "{e}");
+    }
+
+    #[test]
+    fn sequences_share_what_they_may_hold_together() {
+        let mut s = store_of(None, vec![], Some(3 * PAGE));
+        for split in [PAGE + 1, 1, 3 * PAGE, 2 * PAGE - 1] {
+            for (seq, n) in [(0, split), (1, 3 * PAGE - split)] {
+                s.reserve(seq, n).unwrap();
+                s.abandon(seq);
+                s.reserve(seq, n).unwrap();
+                s.commit(seq, n);
+            }
+            let e = s.reserve(1, 1).unwrap_err().to_string();
+            assert!(e.contains("192 positions and 1 more") && e.contains("has 192"), "{e}");
+            s.truncate(0, 0);
+            s.truncate(1, 0);
+        }
     }
 
     #[test]
