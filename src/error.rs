@@ -30,6 +30,14 @@ pub enum Error {
     /// A prompt without a single token.
     #[error("the prompt is empty: there is nothing to continue")]
     EmptyPrompt,
+    /// More values of a vector were asked for than it has.
+    #[error("{found} dimensions are not possible: the model's vectors have {full} (1 or more)")]
+    Dimensions {
+        /// What was asked for.
+        found: usize,
+        /// Values of a whole vector.
+        full: usize,
+    },
     /// A file that the user named.
     #[error("{path}: {source}", path = path.display())]
     Io {
@@ -60,7 +68,7 @@ impl Error {
     /// The class of this error.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Error::Option(_) | Error::EmptyPrompt => ErrorKind::Request,
+            Error::Option(_) | Error::EmptyPrompt | Error::Dimensions { .. } => ErrorKind::Request,
             Error::Template(TemplateError::Syntax(_)) => ErrorKind::File,
             Error::Template(_) => ErrorKind::Request,
             Error::File(_) | Error::Tokenizer(_) | Error::Io { .. } => ErrorKind::File,
@@ -68,9 +76,13 @@ impl Error {
             Error::Model(e) => match e {
                 models::Error::Cancelled => ErrorKind::Cancelled,
                 models::Error::Memory { .. } | models::Error::System { .. } => ErrorKind::Resources,
-                models::Error::ContextOverflow { .. } => ErrorKind::Request,
+                models::Error::ContextOverflow { .. }
+                | models::Error::NoLogits { .. }
+                | models::Error::NoClassifier
+                | models::Error::BadInput { .. } => ErrorKind::Request,
                 models::Error::BadRow { .. }
                 | models::Error::NotFinite { .. }
+                | models::Error::NotFiniteRow { .. }
                 | models::Error::Worker(_) => ErrorKind::Internal,
                 _ => ErrorKind::File,
             },

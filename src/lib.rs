@@ -22,6 +22,7 @@
 //! logits out).
 #![forbid(unsafe_code)]
 
+mod embedder;
 pub mod engine;
 mod error;
 #[cfg(feature = "hub")]
@@ -32,6 +33,7 @@ mod session;
 pub mod synth;
 pub mod text;
 
+pub use embedder::{EmbedOptions, Embedder, TextTokens, pair_tokens, text_tokens};
 pub use error::{Error, ErrorKind};
 pub use formats;
 pub use model::{ChatOptions, Message, Model, ModelOptions, Prompt, load_tokenizer};

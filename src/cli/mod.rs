@@ -5,6 +5,7 @@ mod archs;
 mod bench;
 mod chat;
 mod doctor;
+mod embed;
 mod inspect;
 mod interrupt;
 mod logits;
@@ -14,6 +15,7 @@ mod parse;
 mod perplexity;
 #[cfg(feature = "hub")]
 mod pull;
+mod rerank;
 mod run;
 mod synth;
 mod template;
@@ -49,6 +51,10 @@ enum Command {
     Template(template::Args),
     /// Take answers apart: thoughts, content, tool calls
     Parse(parse::Args),
+    /// Turn texts into vectors
+    Embed(Box<embed::Args>),
+    /// Order documents by how well they answer a query
+    Rerank(Box<rerank::Args>),
     /// Write the logits of given tokens to a file
     Logits(logits::Args),
     /// Measure a model's speed, and what the machine could do
@@ -90,6 +96,8 @@ pub(crate) fn main() -> ExitCode {
         Command::Detokenize(args) => tokenize::detokenize(&args),
         Command::Template(args) => template::run(&args),
         Command::Parse(args) => parse::run(&args),
+        Command::Embed(args) => embed::run(&args),
+        Command::Rerank(args) => rerank::run(&args),
         Command::Logits(args) => logits::run(args),
         Command::Bench(args) => bench::run(&args),
         Command::Doctor(args) => doctor::run(&args),
