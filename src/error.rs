@@ -30,6 +30,9 @@ pub enum Error {
     /// A prompt without a single token.
     #[error("the prompt is empty: there is nothing to continue")]
     EmptyPrompt,
+    /// A checkpoint cannot be converted.
+    #[error(transparent)]
+    Convert(#[from] crate::convert::ConvertError),
     /// More values of a vector were asked for than it has.
     #[error("{found} dimensions are not possible: the model's vectors have {full} (1 or more)")]
     Dimensions {
@@ -71,7 +74,9 @@ impl Error {
             Error::Option(_) | Error::EmptyPrompt | Error::Dimensions { .. } => ErrorKind::Request,
             Error::Template(TemplateError::Syntax(_)) => ErrorKind::File,
             Error::Template(_) => ErrorKind::Request,
-            Error::File(_) | Error::Tokenizer(_) | Error::Io { .. } => ErrorKind::File,
+            Error::File(_) | Error::Tokenizer(_) | Error::Convert(_) | Error::Io { .. } => {
+                ErrorKind::File
+            }
             Error::Sample(_) => ErrorKind::Internal,
             Error::Model(e) => match e {
                 models::Error::Cancelled => ErrorKind::Cancelled,

@@ -22,6 +22,7 @@
 //! logits out).
 #![forbid(unsafe_code)]
 
+pub mod convert;
 mod embedder;
 pub mod engine;
 mod error;

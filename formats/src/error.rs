@@ -50,7 +50,7 @@ impl fmt::Display for Place {
 const SHOWN_CHARS: usize = 100;
 
 /// A name in quotes with control characters escaped, so that a file cannot steer a terminal.
-fn shown(name: &str) -> String {
+pub(crate) fn shown(name: &str) -> String {
     match name.char_indices().nth(SHOWN_CHARS) {
         None => format!("{name:?}"),
         Some((end, _)) => format!("{:?}… ({} bytes)", &name[..end], name.len()),
@@ -426,6 +426,9 @@ pub enum Error {
         /// Entries needed.
         expected: usize,
     },
+    /// A safetensors file is damaged.
+    #[error(transparent)]
+    Safetensors(#[from] crate::safetensors::SafetensorsError),
     /// The bytes of a file could not be pinned in memory.
     #[error(
         "cannot lock {bytes} bytes in memory: {source}; raise the limit on locked memory \

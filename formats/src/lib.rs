@@ -15,10 +15,12 @@ mod cursor;
 mod error;
 pub mod gguf;
 mod map;
+pub mod safetensors;
 mod sniff;
 mod types;
 
 pub use error::{Error, Place};
 pub use gguf::{Array, Endian, Gguf, GgufWriter, Metadata, Strings, TensorInfo, Value, ValueType};
 pub use map::Access;
+pub use safetensors::{SafeTensor, Safetensors, SafetensorsError};
 pub use types::{TensorType, TypeError};

@@ -4,6 +4,7 @@ mod answer;
 mod archs;
 mod bench;
 mod chat;
+mod convert;
 mod doctor;
 mod embed;
 mod inspect;
@@ -51,6 +52,8 @@ enum Command {
     Template(template::Args),
     /// Take answers apart: thoughts, content, tool calls
     Parse(parse::Args),
+    /// Make a model file of a published checkpoint (BERT so far)
+    Convert(convert::Args),
     /// Turn texts into vectors
     Embed(Box<embed::Args>),
     /// Order documents by how well they answer a query
@@ -96,6 +99,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Detokenize(args) => tokenize::detokenize(&args),
         Command::Template(args) => template::run(&args),
         Command::Parse(args) => parse::run(&args),
+        Command::Convert(args) => convert::run(&args),
         Command::Embed(args) => embed::run(&args),
         Command::Rerank(args) => rerank::run(&args),
         Command::Logits(args) => logits::run(args),

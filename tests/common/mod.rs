@@ -24,6 +24,11 @@ pub(crate) fn goldens(part: &str) -> Option<PathBuf> {
     Some(optional("PUMICE_GOLDENS", "the golden sets")?.join(part))
 }
 
+/// The folder of real models and checkpoints.
+pub(crate) fn models_folder() -> Option<PathBuf> {
+    optional("PUMICE_TEST_MODELS", "the real models")
+}
+
 /// A real model file.
 pub(crate) fn real_model(file: &str) -> Option<PathBuf> {
     let path = optional("PUMICE_TEST_MODELS", "the real models")?.join(file);
