@@ -399,6 +399,7 @@ mod tests {
         let options = StateOptions {
             n_ctx: PAGE,
             n_seq: 2,
+            n_total: None,
             n_ubatch: 8,
             type_k: KvType::F32,
             type_v: KvType::F32,
