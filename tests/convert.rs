@@ -14,6 +14,10 @@ fn minilm_agrees_with_its_golden_vectors() {
     let (Some(goldens), Some(models)) = (common::goldens("models"), common::models_folder()) else {
         return;
     };
+    if !models.join(MINILM).is_dir() {
+        eprintln!("skipped: {} has no {MINILM}", models.display());
+        return;
+    }
     let golden = std::fs::read(goldens.join("minilm-embeddings.json")).unwrap();
     let golden: serde_json::Value = serde_json::from_slice(&golden).unwrap();
     let texts: Vec<String> = serde_json::from_value(golden["sentences"].clone()).unwrap();

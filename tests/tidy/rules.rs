@@ -62,6 +62,7 @@ const UNSAFE_ROOMS: &[&str] = &[
     "models/src/device/",
     "models/src/ops/",
     "models/src/context.rs",
+    "models/src/context/",
     "models/src/exec.rs",
     "models/src/state/",
     "models/src/team.rs",
@@ -74,7 +75,8 @@ const UNSAFE_ROOMS: &[&str] = &[
 ];
 
 /// Where tensor types are told apart.
-const TYPE_ROOMS: &[&str] = &["quant/src/table.rs", "quant/src/types/", "formats/src/types.rs"];
+const TYPE_ROOMS: &[&str] =
+    &["quant/src/table.rs", "quant/src/types/", "formats/src/types.rs", "src/convert/"];
 
 /// Names of architectures as `general.architecture` gives them.
 const ARCHITECTURES: &str = "afmoe apertus arcee arctic baichuan bailingmoe bailingmoe2 bert bitnet bloom \
@@ -96,6 +98,7 @@ const NAME_ROOMS: &[&str] = &[
     "src/text/parse/format.rs",
     "src/hub/",
     "src/synth/",
+    "src/convert/",
 ];
 
 /// Texts that no tracked file may hold. In two halves, so that this file does not hold them either.
