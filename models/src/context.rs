@@ -1,6 +1,7 @@
 //! A model, and a context in which its sequences run.
 
 mod embed;
+mod encode;
 
 pub use embed::Text;
 
@@ -162,6 +163,8 @@ pub struct Context {
     team: Team,
     bufs: Buffers,
     state: State,
+    /// What the encoder left.
+    memory: Option<State>,
     batch: Batch,
     /// The rows of the batch whose logits are wanted.
     narrow: Batch,
@@ -210,6 +213,7 @@ impl Context {
         Ok(Context {
             bufs: Buffers::new(plan.widths.clone(), state_options.n_ubatch, n_threads),
             state: State::new(&plan.layout, state_options),
+            memory: plan.encoder.as_ref().map(|_| State::new(&plan.memory, state_options)),
             batch: Batch::default(),
             narrow: Batch::default(),
             narrow_rows: Vec::new(),
@@ -343,6 +347,9 @@ impl Context {
     /// Makes `to` continue from what `from` holds.
     pub fn fork(&mut self, from: usize, to: usize) {
         self.state.fork(from, to);
+        if let Some(memory) = &mut self.memory {
+            memory.fork(from, to);
+        }
     }
 
     /// Runs `rows` through the model, in micro-batches, and hands the logits of the rows that want
@@ -371,6 +378,7 @@ impl Context {
                 return Err(Error::ContextOverflow { seq, used, asked: next - used, n_ctx });
             }
         }
+        self.check_encoded(rows)?;
         self.model.gguf().check_unchanged()?;
         let whole = !self.model.spec.is_causal();
         let mut base = 0;
@@ -419,6 +427,7 @@ impl Context {
             batch: &self.batch,
             bufs: &self.bufs,
             state: &self.state,
+            memory: self.memory.as_ref(),
             vec: self.vec,
             deterministic: self.deterministic,
             bad_layer: &bad_layer,
@@ -427,7 +436,7 @@ impl Context {
         };
         let plan = &self.plan;
         let n_wanted = self.batch.wanted.len();
-        let is_narrow = plan.narrow.is_some() && n_wanted < self.batch.rows.len();
+        let is_narrow = plan.stack.narrow.is_some() && n_wanted < self.batch.rows.len();
         let narrow = is_narrow.then_some(&self.narrow);
         // Where the wanted rows stand in the stream when the layers are done.
         let stand = narrow.map_or(&self.batch.wanted, |batch| &batch.wanted);
@@ -438,7 +447,7 @@ impl Context {
         loop {
             self.team.run(cancel, &|w| -> Result<(), Stop> {
                 if first {
-                    exec::layers(w, &cx, plan, narrow)?;
+                    exec::layers(w, &cx, &plan.stack, &plan.ropes, narrow)?;
                 }
                 match &plan.output {
                     Some(output) if !at.is_empty() => exec::output(w, &cx, plan, output, at),
@@ -452,7 +461,7 @@ impl Context {
                 let logits = unsafe { self.bufs.logits.part(i * n..(i + 1) * n) };
                 let row = base + row as usize;
                 if self.vec.check_finite(logits).is_some() {
-                    let origin = origin(bad_layer.load(Ordering::Relaxed), plan.layers.len());
+                    let origin = origin(bad_layer.load(Ordering::Relaxed), plan.stack.layers.len());
                     return Err(Error::NotFinite { row, origin });
                 }
                 sink(row, logits);
@@ -478,7 +487,7 @@ fn origin(reader: u32, n_layer: usize) -> String {
 /// Most rows that go through the layers at a time. Where attention looks both ways, a sequence
 /// cannot be cut, so that they are never fewer than a context.
 fn n_ubatch(model: &Model, options: &ContextOptions, n_ctx: usize) -> usize {
-    match model.spec.is_causal() {
+    match model.spec.is_causal() && model.spec.encoder.is_none() {
         true => options.n_ubatch.clamp(1, n_ctx),
         false => options.n_ubatch.max(n_ctx),
     }
@@ -496,7 +505,7 @@ fn kernels(plan: &Plan) -> Vec<KernelUse> {
 fn memory(model: &Model, plan: &Plan, state: &StateOptions, n_threads: usize) -> MemoryUse {
     MemoryUse {
         weights: model.weight_bytes(),
-        state: plan.layout.bytes(state),
+        state: plan.layout.bytes(state) + plan.memory.bytes(state),
         scratch: Buffers::bytes(&plan.widths, state.n_ubatch, n_threads),
     }
 }

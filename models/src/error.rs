@@ -143,6 +143,18 @@ pub enum Error {
         /// The architecture.
         arch: String,
     },
+    /// Embeddings of a model whose encoder serves its decoder.
+    #[error("a model of an encoder and a decoder makes no embeddings: its encoder alone does")]
+    TwoStacks,
+    /// A text for an encoder that is not there.
+    #[error("the model has no encoder beside its decoder, and so takes no text for one")]
+    NoEncoder,
+    /// A decoder that reads an encoder's rows, before there are any.
+    #[error("sequence {seq} has no text in the encoder, which its decoder continues from")]
+    NotEncoded {
+        /// The sequence.
+        seq: usize,
+    },
     /// Scores of a model that has none.
     #[error(
         "the file has no classifier (tensor \"cls.output.weight\"), so that it gives no scores; \

@@ -2,8 +2,9 @@
 
 use crate::device::Buffer;
 use crate::ops::linear::{self, Dest, Linear, Source};
+use crate::ops::rope::RopeTable;
 use crate::ops::{Cx, OUT_ROWS};
-use crate::plan::{After, BranchPlan, InputPlan, Op, Plan, StagePlan};
+use crate::plan::{After, BranchPlan, InputPlan, Op, Plan, StackPlan, StagePlan};
 use crate::step::{Batch, Row};
 use crate::team::{Stop, Worker};
 
@@ -12,12 +13,13 @@ use crate::team::{Stop, Worker};
 pub(crate) fn layers(
     w: &Worker<'_>,
     cx: &Cx<'_>,
-    plan: &Plan,
+    plan: &StackPlan,
+    ropes: &[RopeTable],
     narrow: Option<&Batch>,
 ) -> Result<(), Stop> {
     let last = plan.layers.len().saturating_sub(1);
     let mut cx = *cx;
-    embed(w, &cx, plan)?;
+    embed(w, &cx, plan, ropes)?;
     if let Some(e) = &plan.input.per_layer {
         e.run(w, &cx)?;
     }
@@ -77,7 +79,7 @@ fn pick_rows(w: &Worker<'_>, cx: &Cx<'_>, with_kept: bool) -> Result<(), Stop> {
 }
 
 /// Token rows to the stream, and the rotations of their positions.
-fn embed(w: &Worker<'_>, cx: &Cx<'_>, plan: &Plan) -> Result<(), Stop> {
+fn embed(w: &Worker<'_>, cx: &Cx<'_>, plan: &StackPlan, ropes: &[RopeTable]) -> Result<(), Stop> {
     let n_embd = cx.bufs.widths.n_embd;
     while let Some(range) = w.claim(cx.n_rows(), 4) {
         for r in range {
@@ -88,7 +90,7 @@ fn embed(w: &Worker<'_>, cx: &Cx<'_>, plan: &Plan) -> Result<(), Stop> {
                 (cx.bufs.x.part_mut(r * n_embd..(r + 1) * n_embd), scratch)
             };
             input_row(cx, &plan.input, &row, x, scratch);
-            for (i, table) in plan.ropes.iter().enumerate() {
+            for (i, table) in ropes.iter().enumerate() {
                 // SAFETY: the row was claimed.
                 table.fill(row.pos, unsafe { cx.bufs.rope_row_mut(i, r) });
             }
@@ -238,9 +240,9 @@ pub(crate) fn output(
     debug_assert!(wanted.len() <= OUT_ROWS, "the logits buffer holds OUT_ROWS rows");
     let (n_embd, n_vocab) = (cx.bufs.widths.n_embd, cx.bufs.widths.n_vocab);
     let src = Source {
-        norm: plan.norm.as_ref(),
+        norm: plan.stack.norm.as_ref(),
         pick: Some(wanted),
-        layer: Some(plan.layers.len()),
+        layer: Some(plan.stack.layers.len()),
         ..Source::plain(&cx.bufs.x, n_embd)
     };
     let acts = linear::prepare(w, cx, &src, &[output])?;
@@ -267,7 +269,7 @@ pub(crate) fn output(
 }
 
 /// The wanted rows after the final norm, to the start of the buffer of results, one after another.
-pub(crate) fn finals(w: &Worker<'_>, cx: &Cx<'_>, plan: &Plan) -> Result<(), Stop> {
+pub(crate) fn finals(w: &Worker<'_>, cx: &Cx<'_>, plan: &StackPlan) -> Result<(), Stop> {
     let (n_embd, wanted) = (cx.bufs.widths.n_embd, &cx.batch.wanted);
     while let Some(range) = w.claim(wanted.len(), 4) {
         for i in range {
@@ -285,4 +287,13 @@ pub(crate) fn finals(w: &Worker<'_>, cx: &Cx<'_>, plan: &Plan) -> Result<(), Sto
         }
     }
     w.barrier()
+}
+
+/// Keys and values of the encoder's final rows, for every body of `decoder` that reads them.
+pub(crate) fn remember(w: &Worker<'_>, cx: &Cx<'_>, decoder: &StackPlan) -> Result<(), Stop> {
+    let stages = decoder.layers.iter().flat_map(|l| &l.stages);
+    stages.flat_map(|s| &s.branches).try_for_each(|b| match &b.op {
+        Op::Attention(op) => op.remember(w, cx),
+        _ => Ok(()),
+    })
 }

@@ -304,6 +304,7 @@ impl Hparams {
             causal: true,
             rope: Some(self.rope(pairing)?),
             alibi: None,
+            relative: None,
             clamp: self.bound("attention.clamp_kqv")?,
             qk_norm: None,
             v_norm: None,

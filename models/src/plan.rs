@@ -26,18 +26,27 @@ use quant::Isa;
 
 /// A model made ready for one context.
 pub(crate) struct Plan {
-    pub(crate) input: InputPlan,
+    pub(crate) stack: StackPlan,
+    /// What runs first over another text.
+    pub(crate) encoder: Option<StackPlan>,
     pub(crate) ropes: Vec<RopeTable>,
-    /// Copies of the residual stream, made and merged.
-    pub(crate) streams: Option<AltUpEnds>,
-    pub(crate) layers: Vec<LayerPlan>,
-    pub(crate) norm: Option<Norm>,
     /// The output matrix, of a model that has logits.
     pub(crate) output: Option<Linear>,
     pub(crate) head: Head,
     pub(crate) pool: PoolPlan,
     pub(crate) layout: Layout,
+    /// What the encoder keeps, and leaves.
+    pub(crate) memory: Layout,
     pub(crate) widths: Widths,
+}
+
+/// Input, layers, final norm.
+pub(crate) struct StackPlan {
+    pub(crate) input: InputPlan,
+    /// Copies of the residual stream, made and merged.
+    pub(crate) streams: Option<AltUpEnds>,
+    pub(crate) layers: Vec<LayerPlan>,
+    pub(crate) norm: Option<Norm>,
     /// First stage of the last layer from which on a row meets no other: what follows is needed for
     /// rows whose logits are wanted only.
     pub(crate) narrow: Option<usize>,
@@ -132,6 +141,8 @@ pub(crate) struct Lower<'a> {
     pub(crate) n_embd: usize,
     pub(crate) widths: Widths,
     pub(crate) layout: Layout,
+    /// The same for the encoder, whose rows a decoder's attention may read.
+    pub(crate) memory: Layout,
     /// Keys and values in the layout, for each layer so far.
     pub(crate) kv_of_layer: Vec<Option<usize>>,
     ropes: Vec<(Rope, RopeTable)>,
@@ -234,7 +245,7 @@ impl Lower<'_> {
     }
 
     fn layer_plan(&mut self, il: usize, spec: &spec::Stack) -> Result<LayerPlan, Error> {
-        let (prefix, layer) = (format!("blk.{il}."), &spec.layers[il]);
+        let (prefix, layer) = (format!("{}blk.{il}.", spec.prefix), &spec.layers[il]);
         self.kv_of_layer.push(None);
         let mut stages = Vec::with_capacity(layer.stages.len());
         for stage in &layer.stages {
@@ -255,6 +266,17 @@ impl Lower<'_> {
         });
         let altup = AltUp::bind(self, &prefix, &spec.streams, per_layer)?;
         Ok(LayerPlan { stages, keep, altup })
+    }
+
+    fn stack(&mut self, hp: &Hparams, spec: &spec::Stack) -> Result<StackPlan, Error> {
+        self.kv_of_layer.clear();
+        let input = self.input(hp, spec)?;
+        let streams = AltUpEnds::bind(self, &spec.streams)?;
+        let layers = (0..spec.layers.len()).map(|il| self.layer_plan(il, spec));
+        let layers = layers.collect::<Result<Vec<_>, _>>()?;
+        let norm = self.norm(spec.prefix, &spec.norm)?;
+        let narrow = narrow(&input, streams.is_some(), &layers);
+        Ok(StackPlan { input, streams, layers, norm, narrow })
     }
 
     /// The output matrix, which may be the embedding.
@@ -332,37 +354,33 @@ impl Plan {
             n_embd,
             widths: Widths { n_embd, n_vocab, cols: n_embd, ..Widths::default() },
             layout: Layout::default(),
+            memory: Layout::default(),
             kv_of_layer: Vec::new(),
             ropes: Vec::new(),
         };
-        let input = lower.input(hp, &spec.stack)?;
-        let streams = AltUpEnds::bind(&mut lower, &spec.stack.streams)?;
-        let n_layer = spec.stack.layers.len();
-        let layers = (0..n_layer).map(|il| lower.layer_plan(il, &spec.stack));
-        let layers = layers.collect::<Result<Vec<_>, _>>()?;
-        let norm = lower.norm("", &spec.stack.norm)?;
+        let encoder = spec.encoder.as_ref().map(|s| lower.stack(hp, s)).transpose()?;
+        lower.memory = std::mem::take(&mut lower.layout);
+        let stack = lower.stack(hp, &spec.stack)?;
         let output = match spec.head.logits {
             false => None,
-            true => Some(lower.output(&input.embd)?),
+            true => Some(lower.output(&stack.input.embd)?),
         };
         let pool = PoolPlan::bind(&lower, &spec.head)?;
-        let Lower { mut widths, layout, ropes, .. } = lower;
+        let Lower { mut widths, layout, memory, ropes, .. } = lower;
         // Scores of a row's experts, for weighing and for choosing.
         widths.cols = widths.cols.max(2 * widths.n_expert);
+        let n_layer = stack.layers.len();
         let ahead = hp.usize("nextn_predict_layers")?.unwrap_or(0);
         binder.finish(&hp.arch, &(n_layer..n_layer.saturating_add(ahead)))?;
-        let narrow = narrow(&input, streams.is_some(), &layers);
         Ok(Plan {
-            narrow,
-            input,
+            stack,
+            encoder,
             ropes: ropes.into_iter().map(|(_, table)| table).collect(),
-            streams,
-            layers,
-            norm,
             output,
             head: spec.head.clone(),
             pool,
             layout,
+            memory,
             widths,
         })
     }
@@ -370,19 +388,21 @@ impl Plan {
     /// Every matrix of the plan, in file order of layers.
     pub(crate) fn linears(&self) -> Vec<&Linear> {
         let mut all = Vec::new();
-        all.extend(self.input.per_layer.iter().flat_map(PerLayerInput::linears));
-        all.extend(self.streams.iter().flat_map(AltUpEnds::linears));
-        for layer in &self.layers {
-            let branches = layer.stages.iter().flat_map(|s| &s.branches);
-            all.extend(branches.flat_map(|b| b.op.linears()));
-            all.extend(layer.altup.iter().flat_map(AltUp::linears));
+        for stack in self.encoder.iter().chain([&self.stack]) {
+            all.extend(stack.input.per_layer.iter().flat_map(PerLayerInput::linears));
+            all.extend(stack.streams.iter().flat_map(AltUpEnds::linears));
+            for layer in &stack.layers {
+                let branches = layer.stages.iter().flat_map(|s| &s.branches);
+                all.extend(branches.flat_map(|b| b.op.linears()));
+                all.extend(layer.altup.iter().flat_map(AltUp::linears));
+            }
         }
         all.extend(&self.output);
         all
     }
 }
 
-/// See [`Plan::narrow`]; `None` where other buffers than the stream belong to a row.
+/// See [`StackPlan::narrow`]; `None` where other buffers than the stream belong to a row.
 fn narrow(input: &InputPlan, has_streams: bool, layers: &[LayerPlan]) -> Option<usize> {
     let last = layers.last()?;
     if has_streams || input.per_layer.is_some() || last.altup.is_some() {

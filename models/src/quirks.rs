@@ -15,6 +15,17 @@ pub fn pooling(causal: bool) -> Pooling {
     if causal { Pooling::Last } else { Pooling::Mean }
 }
 
+/// T5's distances from this on share a bucket; no key gives it, and all published models have this.
+pub const T5_MAX_DISTANCE: usize = 128;
+
+/// The first T5 shares its embedding with the output and scales the rows before that; version 1.1 and
+/// Flan do neither, and no key says which a file is. The first has networks without gate.
+pub fn t5_output_scale(hp: &Hparams) -> f32 {
+    let has = |name: &str| hp.gguf().tensor(name).is_some();
+    let first = !has("dec.blk.0.ffn_gate.weight") && !has("output.weight");
+    if first { 1.0 / (hp.n_embd as f32).sqrt() } else { 1.0 }
+}
+
 /// Largest bias of ALiBi where no key gives it: the paper's, which all published models kept.
 pub const ALIBI_BIAS: f32 = 8.0;
 

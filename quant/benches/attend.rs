@@ -76,7 +76,7 @@ fn run(vector: Vector, case: &Case) {
     let mut out = vec![0.0; n_q * head_dim];
     let mut scratch = vec![0.0; layout.scratch_len(n_q)];
     let mut head = 0;
-    let tile = QueryTile { q: &q, rows: &rows, softcap: None };
+    let tile = QueryTile { q: &q, rows: &rows, softcap: None, bias: None };
     let seconds = best(if heads > 1 { 4 * heads } else { 300 }, || {
         let cache = &bytes[head * n_pages * 2 * page_bytes..][..n_pages * 2 * page_bytes];
         head = (head + 1) % heads;

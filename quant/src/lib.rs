@@ -30,7 +30,7 @@ mod types;
 pub mod vector;
 
 pub use act::{ActKind, Regime};
-pub use attend::{KvLayout, PAGE, PageRef, QueryRow, QueryTile, attend, store_key};
+pub use attend::{DistanceBias, KvLayout, PAGE, PageRef, QueryRow, QueryTile, attend, store_key};
 pub use error::Error;
 pub use isa::Isa;
 pub use isa::limits;

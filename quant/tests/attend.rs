@@ -78,7 +78,7 @@ impl Cache {
         let mut out = vec![7.0; rows.len() * self.layout.head_dim_v];
         // NaN in the scratch: nothing may be read before it is written.
         let mut scratch = vec![f32::NAN; self.layout.scratch_len(rows.len())];
-        let tile = QueryTile { q, rows, softcap };
+        let tile = QueryTile { q, rows, softcap, bias: None };
         attend(vector, self.layout, &tile, self.pages(), &mut out, &mut scratch);
         out
     }
@@ -255,7 +255,7 @@ fn pages_that_nobody_sees_may_be_left_out_or_hold_anything() {
         let want = cache.attend(vector, &q, &rows, None);
         let mut out = vec![0.0; 64];
         let mut scratch = vec![0.0; layout.scratch_len(2)];
-        let tile = QueryTile { q: &q, rows: &rows, softcap: None };
+        let tile = QueryTile { q: &q, rows: &rows, softcap: None, bias: None };
         attend(vector, layout, &tile, cache.pages().skip(2).take(1), &mut out, &mut scratch);
         assert_eq!(out, want, "{isa:?} without the others");
         let poisoned = cache.pages().map(|mut page| {
@@ -286,7 +286,8 @@ fn a_page_off_the_grid_panics() {
     let layout = layout(KvType::F32, 16, 16);
     let cache = Cache::new(layout, 10, 9);
     let page = cache.pages().next().expect("one page");
-    let tile = QueryTile { q: &[0.0; 16], rows: &[QueryRow::new(0, 99)], softcap: None };
+    let tile =
+        QueryTile { q: &[0.0; 16], rows: &[QueryRow::new(0, 99)], softcap: None, bias: None };
     let mut scratch = vec![0.0; layout.scratch_len(1)];
     let page = PageRef { first_pos: 3, ..page };
     attend(Vector::new(Isa::Scalar), layout, &tile, [page], &mut [0.0; 16], &mut scratch);

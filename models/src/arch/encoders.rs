@@ -48,7 +48,7 @@ fn encoder(
     norm: Option<Norm>,
     layer: impl FnMut(usize) -> Result<Layer, Error>,
 ) -> Result<ModelSpec, Error> {
-    Ok(ModelSpec { stack: stack(hp, norm, layer)?, head: head(hp, false)? })
+    Ok(ModelSpec { encoder: None, stack: stack(hp, norm, layer)?, head: head(hp, false)? })
 }
 
 /// The file's attention, to both sides.

@@ -25,6 +25,7 @@ mod phi;
 mod qwen;
 mod registry;
 mod rwkv;
+mod t5;
 mod windows;
 
 use crate::error::Error;
@@ -71,7 +72,11 @@ fn decoder(
     norm: Norm,
     layer: impl FnMut(usize) -> Result<Layer, Error>,
 ) -> Result<ModelSpec, Error> {
-    Ok(ModelSpec { stack: stack(hp, Some(norm), layer)?, head: encoders::head(hp, true)? })
+    Ok(ModelSpec {
+        encoder: None,
+        stack: stack(hp, Some(norm), layer)?,
+        head: encoders::head(hp, true)?,
+    })
 }
 
 /// Layers on an unscaled input.
@@ -81,5 +86,5 @@ fn stack(
     layer: impl FnMut(usize) -> Result<Layer, Error>,
 ) -> Result<Stack, Error> {
     let layers = (0..hp.n_layer).map(layer).collect::<Result<_, _>>()?;
-    Ok(Stack { input: Input::tokens(), streams: Streams::One, layers, norm })
+    Ok(Stack { prefix: "", input: Input::tokens(), streams: Streams::One, layers, norm })
 }

@@ -250,5 +250,11 @@ pub const ARCHS: &[Arch] = &[
     row("stablelm", "partial rope, layer norm; parallel block with QK norm (12B)", gpt::stablelm),
     row("starcoder", "learned positions, multi-query, layer norm, biases", gpt::gpt2),
     row("starcoder2", "layer norm, GQA, biases", gpt::starcoder2),
+    row("t5", "encoder and decoder, relative position buckets, cross attention", t5::t5),
+    row(
+        "t5encoder",
+        "attention in both directions, relative position buckets, pooling",
+        t5::t5encoder,
+    ),
     row("xverse", "as llama", llama::llama),
 ];

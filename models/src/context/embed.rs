@@ -57,6 +57,9 @@ impl Context {
         sink: &mut dyn FnMut(usize, &[f32]),
     ) -> Result<(), Error> {
         let rows = self.plan.pool.rows_of(pooling).ok_or(Error::NoClassifier)?;
+        if self.plan.encoder.is_some() {
+            return Err(Error::TwoStacks);
+        }
         self.check_texts(texts)?;
         self.model.gguf().check_unchanged()?;
         let mut first = 0;
@@ -149,6 +152,7 @@ impl Context {
             batch: &self.batch,
             bufs: &self.bufs,
             state: &self.state,
+            memory: None,
             vec: self.vec,
             deterministic: self.deterministic,
             bad_layer: &bad_layer,
@@ -156,15 +160,15 @@ impl Context {
             fault: self.fault,
         };
         self.team.run(cancel, &|w| -> Result<(), Stop> {
-            exec::layers(w, &cx, plan, None)?;
-            exec::finals(w, &cx, plan)
+            exec::layers(w, &cx, &plan.stack, &plan.ropes, None)?;
+            exec::finals(w, &cx, &plan.stack)
         })?;
         for (i, &row) in self.batch.wanted.iter().enumerate() {
             let seq = self.batch.rows[row as usize].seq;
             // SAFETY: the team is at rest.
             let x = unsafe { self.bufs.y.part(i * n_embd..(i + 1) * n_embd) };
             if self.vec.check_finite(x).is_some() {
-                let origin = origin(bad_layer.load(Ordering::Relaxed), plan.layers.len());
+                let origin = origin(bad_layer.load(Ordering::Relaxed), plan.stack.layers.len());
                 return Err(Error::NotFiniteRow { input: base + seq, origin });
             }
             sink(seq, x);

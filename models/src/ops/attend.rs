@@ -4,7 +4,7 @@ use super::{Cx, Private};
 use crate::state::KvLayer;
 use crate::step::Segment;
 use crate::team::Worker;
-use quant::{KvLayout, KvType, PAGE, PageRef, QueryRow, QueryTile};
+use quant::{DistanceBias, KvLayout, KvType, PAGE, PageRef, QueryRow, QueryTile};
 use std::ops::Range;
 
 /// Most queries (rows times query heads of one key/value head) that share the conversion of a page.
@@ -12,7 +12,7 @@ const TILE: usize = 96;
 
 /// The shape of attention over one body's keys and values.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Attend {
+pub(crate) struct Attend<'a> {
     pub(crate) n_head: usize,
     pub(crate) n_head_kv: usize,
     pub(crate) head_dim_k: usize,
@@ -22,11 +22,15 @@ pub(crate) struct Attend {
     /// Values from one query head to the next.
     pub(crate) q_stride: usize,
     pub(crate) softcap: Option<f32>,
+    /// A bias by distance, with a row for each query head.
+    pub(crate) bias: Option<DistanceBias<'a>>,
+    /// Keys and values are those of the encoder, all of which are seen.
+    pub(crate) memory: bool,
     /// Index of the keys and values in the state.
     pub(crate) kv: usize,
 }
 
-impl Attend {
+impl Attend<'_> {
     fn layout(&self, k: KvType, v: KvType) -> KvLayout {
         let v = if self.v_in_k { k } else { v };
         let (head_dim_k, head_dim_v) = (self.head_dim_k, self.head_dim_v);
@@ -96,7 +100,8 @@ impl Attend {
         ),
     ) {
         let (dk, dv) = (self.head_dim_k, self.head_dim_v);
-        let o = cx.state.options();
+        let state = if self.memory { cx.memory() } else { cx.state };
+        let o = state.options();
         let layout = self.layout(o.type_k, o.type_v);
         let n_q = rows.len() * heads.len();
         // SAFETY: the scratch belongs to this worker.
@@ -105,7 +110,10 @@ impl Attend {
         let (out, scratch) = scratch.split_at_mut(n_q * dv);
         let mut queries = [QueryRow::new(0, 0); TILE];
         let queries = &mut queries[..n_q];
-        let seq_end = segment.first_pos + segment.rows.len();
+        let seq_end = match self.memory {
+            true => state.len(segment.seq),
+            false => segment.first_pos + segment.rows.len(),
+        };
         let (mut first, mut end) = (usize::MAX, 0);
         let pairs = |rows: &Range<usize>| {
             let heads = heads.clone();
@@ -116,16 +124,17 @@ impl Attend {
             let at = (row * self.n_head + head) * self.q_stride;
             // SAFETY: queries were finished in the phase before.
             q[i * dk..(i + 1) * dk].copy_from_slice(unsafe { cx.bufs.q.part(at..at + dk) });
-            queries[i] = query(head, cx.batch.rows[row].pos, seq_end);
+            let query = query(head, cx.batch.rows[row].pos, seq_end);
+            queries[i] = QueryRow { bias_row: head, ..query };
             (first, end) = (first.min(queries[i].first), end.max(queries[i].end));
         }
-        let kv = cx.state.layer(self.kv);
+        let kv = state.layer(self.kv);
         let head_kv = heads.start / (self.n_head / self.n_head_kv);
         let pages = (first / PAGE..end.div_ceil(PAGE)).map(|index| {
-            let page = cx.state.page(self.kv, segment.seq, index);
+            let page = state.page(self.kv, segment.seq, index);
             page_ref(kv, page, head_kv, index * PAGE, end)
         });
-        let tile = QueryTile { q, rows: queries, softcap: self.softcap };
+        let tile = QueryTile { q, rows: queries, softcap: self.softcap, bias: self.bias };
         quant::attend(cx.vec, layout, &tile, pages, out, scratch);
         for ((row, head), result) in pairs(&rows).zip(out.chunks_exact(dv)) {
             let at = (row * self.n_head + head) * dv;

@@ -97,6 +97,8 @@ impl Mla {
             Some(rope) => Some((lower.rope(rope)?, attention::layout(rope.pairing))),
         };
         let attend = Attend {
+            bias: None,
+            memory: false,
             n_head,
             n_head_kv: shape.n_head_kv,
             head_dim_k: shape.head_dim_k,

@@ -50,6 +50,8 @@ pub(crate) struct Cx<'a> {
     pub(crate) batch: &'a Batch,
     pub(crate) bufs: &'a Buffers,
     pub(crate) state: &'a State,
+    /// What the encoder left, for a decoder that reads it.
+    pub(crate) memory: Option<&'a State>,
     pub(crate) vec: Vector,
     /// Use one order of addition for every size of step.
     pub(crate) deterministic: bool,
@@ -67,7 +69,12 @@ pub(crate) struct Fault {
     pub(crate) worker: usize,
 }
 
-impl Cx<'_> {
+impl<'a> Cx<'a> {
+    /// What the encoder left.
+    pub(crate) fn memory(&self) -> &'a State {
+        self.memory.expect("a plan with attention to an encoder has one")
+    }
+
     pub(crate) fn n_rows(&self) -> usize {
         self.batch.rows.len()
     }

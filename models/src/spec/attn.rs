@@ -25,6 +25,8 @@ pub struct Attn {
     pub rope: Option<Rope>,
     /// ALiBi (Press et al. 2021) with this largest bias: `slope * distance` is taken off scores.
     pub alibi: Option<f32>,
+    /// A learned bias on scores by distance; tensor `attn_rel_b`.
+    pub relative: Option<RelativeBias>,
     /// Bound on every value of queries, keys and values.
     pub clamp: Option<f32>,
     /// Norm of queries and keys; tensors `attn_q_norm`, `attn_k_norm`.
@@ -56,6 +58,18 @@ pub enum Kv {
     KeyAsValue,
     /// Keys and values of the attention in an earlier layer.
     Layer(usize),
+    /// Projections of the encoder's final rows, all of which are seen. Tensors `cross_attn_q`, ...
+    Encoder,
+}
+
+/// A bias on scores for buckets of distances (T5): each near distance has its own, farther ones share
+/// with the logarithm of the distance. Where attention looks both ways, each way has half of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RelativeBias {
+    /// Buckets.
+    pub n_buckets: usize,
+    /// Distances from this on share the last one.
+    pub max_distance: usize,
 }
 
 /// Positions that a query sees besides being causal or not.

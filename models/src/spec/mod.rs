@@ -17,7 +17,8 @@ mod print;
 mod recurrent;
 
 pub use attn::{
-    Attn, Gate, GateFrom, Kv, Pairing, QkNorm, Rope, RopeScaling, Span, Temperature, Window,
+    Attn, Gate, GateFrom, Kv, Pairing, QkNorm, RelativeBias, Rope, RopeScaling, Span, Temperature,
+    Window,
 };
 pub use build::{bare, moe, par, pre, raw, seq, stage};
 pub use ffn::{Act, Adjugate, Ffn, Groups, Moe, Router, Score, Shared};
@@ -31,6 +32,8 @@ pub use recurrent::{
 /// A model as data.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ModelSpec {
+    /// What runs first over another text, for the attention of [`Kv::Encoder`].
+    pub encoder: Option<Stack>,
     /// Input, layers and final norm.
     pub stack: Stack,
     /// What becomes of the final rows.
@@ -48,6 +51,8 @@ impl ModelSpec {
 /// Input, layers, final norm.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Stack {
+    /// What the names of its tensors begin with; but for the embedding, which stacks share.
+    pub prefix: &'static str,
     /// How ids become rows of the residual stream.
     pub input: Input,
     /// Copies of the residual stream.

@@ -2,30 +2,39 @@
 
 use super::{
     Act, Attn, Body, Branch, Ffn, Gate, Head, Kv, Layer, ModelSpec, Moe, Norm, Pooling, Read,
-    RopeScaling, Score, Span, Stage, Streams, Window,
+    RopeScaling, Score, Span, Stack, Stage, Streams, Window,
 };
 use std::fmt;
 
 impl fmt::Display for ModelSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        input(f, self)?;
-        let layers = &self.stack.layers;
-        let mut first = 0;
-        while first < layers.len() {
-            let same = layers[first..].iter().take_while(|l| **l == layers[first]).count();
-            match same {
-                1 => writeln!(f, "layer {first}")?,
-                _ => writeln!(f, "layers {first} to {}", first + same - 1)?,
-            }
-            layer(f, &layers[first])?;
-            first += same;
+        if let Some(encoder) = &self.encoder {
+            stack(f, encoder)?;
+            writeln!(f, "encoder = {}", normed(encoder.norm.as_ref(), "x".into()))?;
         }
+        stack(f, &self.stack)?;
         head(f, &self.head, &normed(self.stack.norm.as_ref(), "x".into()))
     }
 }
 
-fn input(f: &mut fmt::Formatter<'_>, model: &ModelSpec) -> fmt::Result {
-    let i = &model.stack.input;
+fn stack(f: &mut fmt::Formatter<'_>, stack: &Stack) -> fmt::Result {
+    input(f, stack)?;
+    let layers = &stack.layers;
+    let mut first = 0;
+    while first < layers.len() {
+        let same = layers[first..].iter().take_while(|l| **l == layers[first]).count();
+        match same {
+            1 => writeln!(f, "layer {first}")?,
+            _ => writeln!(f, "layers {first} to {}", first + same - 1)?,
+        }
+        layer(f, &layers[first])?;
+        first += same;
+    }
+    Ok(())
+}
+
+fn input(f: &mut fmt::Formatter<'_>, stack: &Stack) -> fmt::Result {
+    let i = &stack.input;
     let mut sum = format!("{}token_embd[id]", factor(i.scale));
     if i.positions {
         sum += " + position_embd[pos]";
@@ -37,7 +46,7 @@ fn input(f: &mut fmt::Formatter<'_>, model: &ModelSpec) -> fmt::Result {
     if let Some(p) = &i.per_layer {
         writeln!(f, "e = {} values of per_layer_token_embd[id] and per_layer_model_proj(x)", p.n)?;
     }
-    match &model.stack.streams {
+    match &stack.streams {
         Streams::One => Ok(()),
         Streams::AltUp { n, active, .. } => {
             writeln!(f, "{n} alternating streams, layers compute on stream {active}")
@@ -131,6 +140,7 @@ fn attn(a: &Attn) -> String {
     match a.kv {
         Kv::Own => {}
         Kv::KeyAsValue => say(true, "keys as values"),
+        Kv::Encoder => say(true, "keys and values of the encoder"),
         Kv::Layer(il) => say(true, &format!("keys and values of layer {il}")),
     }
     say(!a.causal, "both directions");
@@ -151,6 +161,7 @@ fn attn(a: &Attn) -> String {
         say(true, &format!("rope {} of base {}{scaling}", r.n_rot, r.base));
     }
     say(a.alibi.is_some(), "alibi");
+    say(a.relative.is_some(), "relative bias");
     say(a.clamp.is_some(), "clamp");
     if let Some(n) = &a.qk_norm {
         let span = match n.span {

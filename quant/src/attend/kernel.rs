@@ -1,6 +1,6 @@
 //! One page for one group of queries: scores, running softmax, weighted sum of values.
 
-use super::{PAGE, PageRef, QueryRow};
+use super::{DistanceBias, PAGE, PageRef, QueryRow};
 use crate::isa::half;
 use crate::vector::math;
 use ::half::f16;
@@ -49,6 +49,7 @@ pub(super) struct PageJob<'a, K> {
     /// Vectors of a value.
     pub n_columns: usize,
     pub softcap: Option<f32>,
+    pub bias: Option<DistanceBias<'a>>,
 }
 
 /// The running result of a group's queries.
@@ -165,6 +166,9 @@ impl<K> PageJob<'_, K> {
                 let distance = (self.page.first_pos + i).abs_diff(row.pos);
                 *s -= row.alibi_slope * distance as f32;
             }
+        }
+        if let Some(bias) = self.bias {
+            bias.add(row, self.page.first_pos, scores);
         }
         scores[..lo].fill(f32::NEG_INFINITY);
         scores[hi..].fill(f32::NEG_INFINITY);

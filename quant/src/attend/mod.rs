@@ -91,12 +91,14 @@ pub struct QueryRow {
     /// One past the last visible position (for causal attention the query's own position + 1).
     /// Nothing is visible where `end <= first`; the output is then zeros.
     pub end: usize,
-    /// The query's own position; only ALiBi asks for it.
+    /// The query's own position; only ALiBi and biases ask for it.
     pub pos: usize,
     /// A logit that takes part in the softmax and has no value (gpt-oss); -inf for none.
     pub sink: f32,
     /// ALiBi: `slope * |position - pos|` is subtracted from each score; 0 for none.
     pub alibi_slope: f32,
+    /// The query's row of [`QueryTile::bias`].
+    pub bias_row: usize,
 }
 
 impl QueryRow {
@@ -108,6 +110,7 @@ impl QueryRow {
             pos: end.saturating_sub(1),
             sink: f32::NEG_INFINITY,
             alibi_slope: 0.0,
+            bias_row: 0,
         }
     }
 
@@ -128,6 +131,31 @@ pub struct QueryTile<'a> {
     pub rows: &'a [QueryRow],
     /// Scores become `cap * tanh(score / cap)` before masking (Gemma 2).
     pub softcap: Option<f32>,
+    /// Added to scores by distance.
+    pub bias: Option<DistanceBias<'a>>,
+}
+
+/// A bias on scores for every distance from a query to a key, up to a bound beyond which it stays
+/// the same (T5).
+#[derive(Clone, Copy, Debug)]
+pub struct DistanceBias<'a> {
+    /// `[rows, 2 * span + 1]`, from a key `span` positions before the query on.
+    pub table: &'a [f32],
+    /// The bound.
+    pub span: usize,
+}
+
+impl DistanceBias<'_> {
+    /// Adds the biases of a query to the scores of a page that starts at position `first`.
+    fn add(&self, row: &QueryRow, first: usize, scores: &mut [f32]) {
+        let width = 2 * self.span + 1;
+        let table = &self.table[row.bias_row * width..(row.bias_row + 1) * width];
+        for (i, s) in scores.iter_mut().enumerate() {
+            // The key's distance, counted from the one that is `span` before the query.
+            let at = (first + i + self.span).saturating_sub(row.pos).min(width - 1);
+            *s += table[at];
+        }
+    }
 }
 
 /// Attention of a tile of queries over the pages of one key/value head.
@@ -233,7 +261,8 @@ impl WithSimd for Attend<'_, '_> {
                 }
                 let keys = Halves(bytemuck::cast_slice(page.k));
                 let values = Halves(bytemuck::cast_slice(page.v));
-                let job = PageJob { page: &page, keys, values, n_columns, softcap };
+                let job =
+                    PageJob { page: &page, keys, values, n_columns, softcap, bias: tile.bias };
                 for (((rows, q), sums), (max, weight)) in groups {
                     job.group(simd, q, rows, state(sums, max, weight));
                 }
@@ -243,7 +272,7 @@ impl WithSimd for Attend<'_, '_> {
             convert_values(vector, &layout, &page, next, values);
             let keys = Floats(S::as_simd_f32s(keys).0);
             let values = Floats(S::as_simd_f32s(values).0);
-            let job = PageJob { page: &page, keys, values, n_columns, softcap };
+            let job = PageJob { page: &page, keys, values, n_columns, softcap, bias: tile.bias };
             for (((rows, q), sums), (max, weight)) in groups {
                 job.group(simd, q, rows, state(sums, max, weight));
             }

@@ -4,6 +4,7 @@
 //! A query's result has the same bits in any step, see [`quant::attend`].
 
 mod positions;
+mod relative;
 mod tile;
 
 use super::Cx;
@@ -18,6 +19,7 @@ use crate::team::{Stop, Worker};
 use positions::alibi_slopes;
 pub(super) use positions::temperature;
 use quant::RopeLayout;
+use relative::Bias;
 use std::sync::Arc;
 
 pub(crate) struct Attention {
@@ -26,6 +28,8 @@ pub(crate) struct Attention {
     /// Keys, and values where they are not the keys; absent where an earlier layer's are used.
     k: Option<Linear>,
     v: Option<Linear>,
+    /// Keys and values of the encoder's rows.
+    remembered: Option<[Linear; 2]>,
     gate: Option<Linear>,
     out: Linear,
     /// Of queries and keys.
@@ -39,6 +43,7 @@ pub(crate) struct Attention {
     sinks: Option<Arc<[f32]>>,
     /// A slope per query head.
     slopes: Option<Arc<[f32]>>,
+    bias: Option<Bias>,
     /// Index of the keys and values in the state.
     kv: usize,
     /// Values from one query head to the next.
@@ -113,6 +118,7 @@ fn projections(
                 .map(|(name, rows)| b.matrix(&format!("{p}{name}"), rows, n_embd));
             Ok((q?, Some(k?), None))
         }
+        Kv::Encoder => Ok((b.matrix(&format!("{p}cross_attn_q"), rows[0], n_embd)?, None, None)),
         Kv::Layer(_) => {
             // Some checkpoints keep projections that were never trained.
             for name in ["attn_k", "attn_v", "attn_k_norm"] {
@@ -140,7 +146,7 @@ impl Attention {
             Some(GateFrom::Values) => Some(b.matrix(&format!("{p}attn_gate"), n_out, n_embd)?),
             Some(GateFrom::Heads) => Some(b.matrix(&format!("{p}attn_gate"), a.n_head, n_embd)?),
         };
-        let out = b.matrix(&format!("{p}attn_output"), n_embd, n_out)?;
+        let out = b.matrix(&out_name(b, p, a), n_embd, n_out)?;
         let norm = |name: &str, n_head| match &a.qk_norm {
             None => Ok(None),
             Some(n) => qk_norm(lower, &format!("{p}{name}"), n, n_head, a.head_dim_k).map(Some),
@@ -152,6 +158,8 @@ impl Attention {
             true => Some(b.vector(&format!("{p}attn_sinks.weight"), a.n_head)?),
             false => None,
         };
+        let remembered = remembered(lower, p, a, rows)?;
+        let bias = a.relative.as_ref().map(|r| Bias::bind(b, p, a, r)).transpose()?;
         let mut linear = |m: Option<_>| m.map(|m| lower.linear(m)).transpose();
         let (k, v, gate) = (linear(k)?, linear(v)?, linear(gate)?);
         let (q, out) = (lower.linear(q)?, lower.linear(out)?);
@@ -169,6 +177,7 @@ impl Attention {
             q,
             k,
             v,
+            remembered,
             gate,
             out,
             q_norm,
@@ -178,6 +187,7 @@ impl Attention {
             rope,
             sinks,
             slopes,
+            bias,
             kv,
             q_stride,
         })
@@ -216,6 +226,10 @@ impl Attention {
                 expected: "an earlier block with attention of the same sizes and window".into(),
             });
         }
+        if a.kv == Kv::Encoder {
+            lower.memory.kv.push(shape);
+            return Ok(lower.memory.kv.len() - 1);
+        }
         let slot = lower.layout.kv.len();
         lower.layout.kv.push(shape);
         lower.note_kv(slot);
@@ -224,10 +238,26 @@ impl Attention {
 
     /// Every matrix, for listings.
     pub(crate) fn linears(&self) -> Vec<&Linear> {
-        [Some(&self.q), self.k.as_ref(), self.v.as_ref(), self.gate.as_ref(), Some(&self.out)]
-            .into_iter()
-            .flatten()
-            .collect()
+        let all =
+            [Some(&self.q), self.k.as_ref(), self.v.as_ref(), self.gate.as_ref(), Some(&self.out)];
+        all.into_iter().flatten().chain(self.remembered.iter().flatten()).collect()
+    }
+
+    /// Stores keys and values of the encoder's final rows, which stand in the buffer of results; the
+    /// state is the encoder's.
+    pub(crate) fn remember(&self, w: &Worker<'_>, cx: &Cx<'_>) -> Result<(), Stop> {
+        let Some([k, v]) = &self.remembered else { return Ok(()) };
+        let (b, n_kv) = (cx.bufs, self.spec.n_head_kv);
+        let src = Source::plain(&b.y, b.widths.n_embd);
+        let jobs = [(k, Dest::Set(&b.k, k.m.rows)), (v, Dest::Set(&b.v, v.m.rows))];
+        linear::apply(w, cx, &src, jobs)?;
+        while let Some(range) = w.claim(cx.n_rows() * n_kv, n_kv) {
+            for item in range {
+                let private = &b.private[w.index()];
+                self.place(cx, private, item / n_kv, self.spec.n_head + item % n_kv);
+            }
+        }
+        w.barrier()
     }
 
     pub(crate) fn run(
@@ -263,6 +293,30 @@ impl Attention {
         linear::project(w, cx, &acts, n, &[(&self.out, dest)]);
         w.barrier()
     }
+}
+
+/// Keys and values of attention to an encoder.
+fn remembered(
+    lower: &mut Lower<'_>,
+    p: &str,
+    a: &Attn,
+    rows: [usize; 3],
+) -> Result<Option<[Linear; 2]>, Error> {
+    if a.kv != Kv::Encoder {
+        return Ok(None);
+    }
+    // Files may hold a table of biases that the published model does not use.
+    lower.binder.ignore(&format!("{p}cross_attn_rel_b.weight"));
+    let matrix = |name, rows| lower.binder.matrix(&format!("{p}{name}"), rows, lower.n_embd);
+    let [k, v] = [matrix("cross_attn_k", rows[1])?, matrix("cross_attn_v", rows[2])?];
+    Ok(Some([lower.linear(k)?, lower.linear(v)?]))
+}
+
+/// The output projection goes by several names.
+fn out_name(b: &Binder, p: &str, a: &Attn) -> String {
+    let own = if a.kv == Kv::Encoder { "cross_attn" } else { "attn" };
+    let short = format!("{p}{own}_o");
+    if b.has(&format!("{short}.weight")) { short } else { format!("{p}{own}_output") }
 }
 
 /// The kernel's word for a pairing.

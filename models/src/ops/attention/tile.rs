@@ -3,14 +3,14 @@
 use super::Attention;
 use crate::ops::Cx;
 use crate::ops::attend::Attend;
-use crate::spec::{Attn, Gate, GateFrom, Window};
+use crate::spec::{Attn, Gate, GateFrom, Kv, Window};
 use crate::team::Worker;
-use quant::QueryRow;
+use quant::{DistanceBias, QueryRow};
 use std::ops::Range;
 
 /// Positions that a query at `pos` sees, of a sequence that ends at `end` with this step.
 fn visible(a: &Attn, pos: usize, end: usize) -> Range<usize> {
-    let end = if a.causal { pos + 1 } else { end };
+    let end = if a.causal && a.kv != Kv::Encoder { pos + 1 } else { end };
     match a.window {
         Window::Full => 0..end,
         Window::Sliding(n) => (pos + 1).saturating_sub(n)..end,
@@ -20,8 +20,10 @@ fn visible(a: &Attn, pos: usize, end: usize) -> Range<usize> {
 }
 
 /// The shape of attention over the keys and values `kv` of the state.
-pub(super) fn shape(a: &Attn, kv: usize, q_stride: usize) -> Attend {
+pub(super) fn shape<'a>(a: &Attn, kv: usize, q_stride: usize) -> Attend<'a> {
     Attend {
+        bias: None,
+        memory: a.kv == Kv::Encoder,
         n_head: a.n_head,
         n_head_kv: a.n_head_kv,
         head_dim_k: a.head_dim_k,
@@ -55,7 +57,9 @@ impl Attention {
                 unsafe { self.apply_gate(cx, gate, (row, head), o) };
             }
         };
-        shape(a, self.kv, self.q_stride).run(w, cx, query, finish);
+        let bias = self.bias.as_ref();
+        let bias = bias.map(|b| DistanceBias { table: &b.table, span: b.span });
+        Attend { bias, ..shape(a, self.kv, self.q_stride) }.run(w, cx, query, finish);
     }
 
     /// Multiplies a head's result by its gate.
