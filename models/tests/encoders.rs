@@ -221,3 +221,42 @@ fn the_second_text_of_a_pair_takes_the_second_row_of_types() {
     assert!(run(&case.model, Some(0)) == run(&swapped, None));
     assert!(run(&case.model, Some(4)) != run(&case.model, None));
 }
+
+/// Logits of a decoder whose encoder has read the first line of tokens, run in pieces of `size`.
+fn answered(context: &mut Context, lines: &[Vec<u32>], size: usize) -> Vec<f32> {
+    let mut out = Vec::new();
+    context.encode(0, &lines[0], &Cancel::new()).unwrap();
+    for (i, part) in lines[1].chunks(size).enumerate() {
+        let row = |(j, &token)| Row { token, seq: 0, pos: i * size + j, logits: true };
+        let rows: Vec<Row> = part.iter().enumerate().map(row).collect();
+        context.step(&rows, &Cancel::new(), &mut |_, l| out.extend_from_slice(l)).unwrap();
+    }
+    out
+}
+
+#[test]
+fn a_decoder_answers_to_what_its_encoder_read() {
+    let Some(folder) = common::goldens("archs") else { return };
+    let folder = folder.join("t5");
+    let gguf = Arc::new(Gguf::open(&folder.join("model.gguf"), Access::Mmap).unwrap());
+    let model = Arc::new(Model::new(gguf).unwrap());
+    let lines = std::fs::read_to_string(folder.join("tokens.txt")).unwrap();
+    let ids = |line: &str| line.split_whitespace().map(|id| id.parse().unwrap()).collect();
+    let lines: Vec<Vec<u32>> = lines.lines().map(ids).collect();
+    let expected = common::floats(&folder.join("logits.f32"));
+    let mut context = context(&model, 2, 512);
+    let row = Row { token: 0, seq: 0, pos: 0, logits: true };
+    let e = context.step(&[row], &Cancel::new(), &mut |_, _| ()).unwrap_err();
+    assert!(matches!(e, Error::NotEncoded { seq: 0 }), "{e}");
+    let other: Vec<u32> = lines[0].iter().rev().copied().collect();
+    context.encode(1, &other, &Cancel::new()).unwrap();
+    for (how, size) in [("whole", 19), ("by 5", 5), ("by 1", 1)] {
+        // The second time another text was there before.
+        for _ in 0..2 {
+            let error = nmse(&answered(&mut context, &lines, size), &expected);
+            println!("t5 {how} {error:.1e}");
+            assert!(error <= 1e-6, "{how}: {error:e}");
+            context.encode(0, &other, &Cancel::new()).unwrap();
+        }
+    }
+}

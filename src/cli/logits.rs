@@ -14,6 +14,9 @@ pub(super) struct Args {
     /// Token ids, separated by white space
     #[arg(long, value_name = "FILE")]
     tokens: PathBuf,
+    /// Token ids of the text that the encoder reads, for models that have one beside their decoder
+    #[arg(long, value_name = "FILE")]
+    encoder_tokens: Option<PathBuf>,
     /// Receives little-endian float32, [n_tokens, n_vocab]
     #[arg(long, short, value_name = "FILE")]
     output: PathBuf,
@@ -23,10 +26,15 @@ pub(super) struct Args {
 
 pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let ids = read_ids(&args.tokens)?;
+    let encoder_ids = args.encoder_tokens.as_deref().map(read_ids).transpose()?;
     let model = args.engine.open()?;
     let mut options = args.engine.session_options()?;
-    options.context.n_ctx.get_or_insert(ids.len());
+    let longest = ids.len().max(encoder_ids.as_ref().map_or(0, Vec::len));
+    options.context.n_ctx.get_or_insert(longest);
     let mut engine = Engine::new(model.core(), &options.context, options.n_batch)?;
+    if let Some(ids) = &encoder_ids {
+        engine.encode(0, ids, &Cancel::new())?;
+    }
     engine.set(0, &ids, ids.len())?;
     let name = || args.output.display().to_string();
     let mut file = BufWriter::new(File::create(&args.output).with_context(name)?);

@@ -79,6 +79,18 @@ impl Engine {
         Ok(ids.len() - kept)
     }
 
+    /// Runs a text through the model's encoder; the sequence, which is emptied, then answers to it.
+    ///
+    /// # Errors
+    /// As [`Context::encode`].
+    ///
+    /// # Panics
+    /// When there is no sequence `seq`.
+    pub fn encode(&mut self, seq: usize, ids: &[u32], cancel: &Cancel) -> Result<(), Error> {
+        self.truncate(seq, 0);
+        Ok(self.context.encode(seq, ids, cancel)?)
+    }
+
     /// Appends tokens to what waits in a sequence; the logits of the last `n_wanted` are wanted.
     ///
     /// # Errors
