@@ -34,7 +34,7 @@ pub(crate) struct Mla {
     form: Form,
     out: Linear,
     rope: Option<(usize, RopeLayout)>,
-    attend: Attend,
+    attend: Attend<'static>,
 }
 
 enum Queries {

@@ -74,7 +74,7 @@ impl Attention {
 
     /// One query head made ready for attention, or one key/value head made ready and stored
     /// (`head` counts query heads first).
-    fn place(&self, cx: &Cx<'_>, private: &Private, row: usize, head: usize) {
+    pub(super) fn place(&self, cx: &Cx<'_>, private: &Private, row: usize, head: usize) {
         let a = &self.spec;
         let r = &cx.batch.rows[row];
         let Some(h) = head.checked_sub(a.n_head) else {
