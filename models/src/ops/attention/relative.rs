@@ -18,7 +18,7 @@ impl Bias {
     pub(super) fn bind(b: &Binder, p: &str, a: &Attn, r: &RelativeBias) -> Result<Bias, Error> {
         let both_ways = !a.causal;
         // Each way needs a bucket for distance 0 and one for all others.
-        if r.n_buckets < 4 || r.n_buckets > 1 << 16 || r.n_buckets % 4 != 0 {
+        if r.n_buckets < 4 || r.n_buckets > 1 << 16 || !r.n_buckets.is_multiple_of(4) {
             return Err(Error::BadValue {
                 key: "attention.relative_buckets_count".into(),
                 found: r.n_buckets.to_string(),
