@@ -306,6 +306,7 @@ impl Context {
     pub fn replaced_kernels(&self) -> Vec<TensorType> {
         let replaced = self.plan.linears().into_iter().filter(|l| l.is_replaced(self.isa()));
         let mut types: Vec<_> = replaced.map(|l| l.m.ty).collect();
+        types.sort_unstable_by_key(|ty| ty.id());
         types.dedup();
         types
     }
@@ -318,7 +319,7 @@ impl Context {
         let o = self.state.options();
         let kv = self.plan.layout.kv.iter().map(|s| {
             let rows = s.window.map_or(len, |w| len.min(w)) * s.n_head_kv;
-            (rows * (o.type_k.row_bytes(s.head_dim_k) + o.type_v.row_bytes(s.head_dim_v))) as u64
+            (rows * s.row_bytes(o).iter().sum::<usize>()) as u64
         });
         kv.fold(weights, |a, b| a + b)
     }
@@ -399,8 +400,10 @@ impl Context {
         Ok(())
     }
 
-    /// Makes room for the batch.
+    /// Makes room for the batch: for all of it or, in an error, for nothing.
     fn reserve(&mut self) -> Result<(), Error> {
+        let seq = self.batch.segments.first().map_or(0, |s| s.seq);
+        self.state.check_total(seq, self.batch.rows.len())?;
         self.batch.segments.iter().try_for_each(|s| self.state.reserve(s.seq, s.rows.len()))
     }
 

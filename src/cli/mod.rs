@@ -120,10 +120,25 @@ pub(crate) fn main() -> ExitCode {
         Ok(code) => code,
         Err(e) if out::is_closed_pipe(&e) => ExitCode::SUCCESS,
         Err(e) => {
-            eprintln!("error: {e:#}");
+            eprintln!("error: {}", described(&e));
             ExitCode::FAILURE
         }
     }
+}
+
+/// What failed and why, from the outside in. Many errors end in the words of their cause already:
+/// those are not said twice.
+pub(crate) fn described(e: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in e.chain().map(ToString::to_string) {
+        if !text.is_empty() && !text.ends_with(&cause) {
+            text.push_str(": ");
+        }
+        if !text.ends_with(&cause) {
+            text.push_str(&cause);
+        }
+    }
+    text
 }
 
 fn completions(shell: clap_complete::Shell) -> anyhow::Result<ExitCode> {
@@ -143,6 +158,15 @@ fn man() -> anyhow::Result<ExitCode> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cause_is_said_once() {
+        let cause = || std::io::Error::other("the disk is gone");
+        let twice = anyhow::Error::new(cause()).context("cannot write x: the disk is gone");
+        assert_eq!(described(&twice), "cannot write x: the disk is gone");
+        let once = anyhow::Error::new(cause()).context("cannot write x");
+        assert_eq!(described(&once), "cannot write x: the disk is gone");
+    }
 
     #[test]
     fn the_command_line_is_consistent() {

@@ -100,6 +100,9 @@ pub fn write(shape: &Shape, recipe: Recipe, path: &Path) -> Result<(), SynthErro
 pub fn build(shape: &Shape, recipe: Recipe) -> Result<Gguf, SynthError> {
     let tensors = planned(shape, recipe)?;
     let mut bytes = header(shape, &tensors);
+    // Some shapes are several GiB: grown step by step they would need twice that.
+    let data: u64 = tensors.iter().map(|t| t.bytes().next_multiple_of(ALIGNMENT)).sum();
+    bytes.reserve_exact(usize::try_from(data).unwrap_or_default());
     let failed = |source| SynthError::Write { path: "memory".into(), source };
     for (seed, tensor) in tensors.iter().enumerate() {
         write_tensor(tensor, seed as u64, &mut bytes, failed)?;

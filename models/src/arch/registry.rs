@@ -203,6 +203,7 @@ pub const ARCHS: &[Arch] = &[
     ),
     row("olmo", "layer norm without weight, clamped q/k/v", olmo::olmo),
     row("olmo2", "post-norms, QK norm over whole rows, window 3:1 (OLMo 3)", olmo::olmo2),
+    row("olmo3", "as olmo2, whose name most files of it have", olmo::olmo2),
     row("olmoe", "MoE, QK norm over whole rows", olmo::olmoe),
     row("openelm", "heads and widths per layer, QK norm, fused QKV", apertus::openelm),
     row("orion", "layer norm, gated SiLU", gpt::orion),
@@ -257,4 +258,5 @@ pub const ARCHS: &[Arch] = &[
         t5::t5encoder,
     ),
     row("xverse", "as llama", llama::llama),
+    row("youtu", "as deepseek2, whose name most files of it have", latent::deepseek2),
 ];

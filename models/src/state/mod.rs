@@ -32,7 +32,7 @@ pub struct KvShape {
 
 impl KvShape {
     /// Bytes of a key row and of a value row that is stored.
-    fn row_bytes(&self, o: &StateOptions) -> [usize; 2] {
+    pub(crate) fn row_bytes(&self, o: &StateOptions) -> [usize; 2] {
         let v = if self.v_in_k { 0 } else { o.type_v.row_bytes(self.head_dim_v) };
         [o.type_k.row_bytes(self.head_dim_k), v]
     }
@@ -182,6 +182,18 @@ impl State {
         self.fixed.get(slot, seq)
     }
 
+    /// Checks that all sequences together have room for `n` more positions.
+    ///
+    /// # Errors
+    /// [`Error::ContextOverflow`] with the counts of all, in the name of sequence `seq`.
+    pub fn check_total(&self, seq: usize, n: usize) -> Result<(), Error> {
+        let used: usize = self.lens.iter().sum();
+        match self.options.n_total.filter(|&most| used.saturating_add(n) > most) {
+            Some(n_ctx) => Err(Error::ContextOverflow { seq, used, asked: n, n_ctx }),
+            None => Ok(()),
+        }
+    }
+
     /// Makes room for `n` more positions of `seq` and chooses where the fixed state after them goes.
     ///
     /// # Errors
@@ -192,10 +204,7 @@ impl State {
             let n_ctx = self.options.n_ctx;
             return Err(Error::ContextOverflow { seq, used, asked: n, n_ctx });
         }
-        let held: usize = self.lens.iter().sum();
-        if let Some(n_total) = self.options.n_total.filter(|&most| held + n > most) {
-            return Err(Error::ContextOverflow { seq, used: held, asked: n, n_ctx: n_total });
-        }
+        self.check_total(seq, n)?;
         for (g, group) in self.groups.iter_mut().enumerate() {
             let layers = &mut self.layers;
             group.reserve(seq, used, n, |from, to| {

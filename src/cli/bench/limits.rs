@@ -4,13 +4,17 @@
 //! other load most bursts are disturbed, but the best of many is not.
 
 use models::Cancel;
+use models::device::memory_limit;
 use models::team::Team;
 use quant::{Isa, limits};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-/// Memory that is walked through, so that nothing read is in a cache.
+/// Memory that is walked through, so that nothing read is in a cache; a quarter of what there is, on
+/// machines that have little.
 const POOL: usize = 512 << 20;
+/// Walked through at least.
+const LEAST_POOL: usize = 64 << 20;
 /// Bytes that one thread reads in a burst.
 const BURST: usize = 2 << 20;
 /// Distances of software prefetch that are tried, in bytes.
@@ -42,7 +46,11 @@ impl Limits {
     /// When the system refuses a thread.
     pub(in crate::cli) fn new(n_threads: usize) -> anyhow::Result<Limits> {
         // Pages that were never written are all the same page: fill them.
-        let pool = (0..POOL / 8).flat_map(|i| (i as u64).to_le_bytes()).collect();
+        let quarter = memory_limit().map_or(POOL as u64, |m| m.bytes / 4);
+        let least = LEAST_POOL.max(BURST * n_threads);
+        let size = POOL.min(usize::try_from(quarter).unwrap_or(POOL)).max(least);
+        let mut pool = Vec::with_capacity(size);
+        pool.extend((0..size / 8).flat_map(|i| (i as u64).to_le_bytes()));
         Ok(Limits { team: Team::new(n_threads)?, pool })
     }
 
@@ -60,7 +68,7 @@ impl Limits {
     /// As [`Limits::measure`].
     pub(in crate::cli) fn bandwidth(&mut self) -> anyhow::Result<f64> {
         let part = self.pool.len() / self.team.n_threads();
-        let windows = part / BURST;
+        let windows = (part / BURST).max(1);
         let pool = &self.pool;
         let seconds = best(&mut self.team, |worker, i| {
             let window = i * 5 % windows;

@@ -202,7 +202,7 @@ impl Chat {
             // The loop ends before it comes here.
             Command::Exit => Ok(()),
         };
-        Ok(done.map_or_else(|e| Outcome::Failed(format!("{e:#}")), |()| Outcome::Answered))
+        Ok(done.map_or_else(|e| Outcome::Failed(crate::cli::described(&e)), |()| Outcome::Answered))
     }
 
     fn set_system(&mut self, text: &str) {
