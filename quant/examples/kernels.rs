@@ -9,7 +9,7 @@
 use std::time::Instant;
 
 use formats::TensorType;
-use pumice_quant::{Isa, Out, Regime, SUPPORTED, kernels, limits};
+use pumice_quant::{Isa, Kernels, Out, Regime, SUPPORTED, kernels, limits, packed_kernels};
 
 /// Weights that are walked through, so that none are in a cache when they come by again.
 const POOL: usize = 192 << 20;
@@ -49,8 +49,7 @@ impl Columns {
     }
 }
 
-fn columns(ty: TensorType, isa: Isa, k: usize, n: usize, regime: Regime) -> Columns {
-    let kern = kernels(ty, isa).expect("a row of this machine");
+fn columns(kern: &Kernels, k: usize, n: usize, regime: Regime) -> Columns {
     let bytes = kern.act().bytes(k);
     let mut buffer = vec![0u8; n * bytes + 64];
     let start = buffer.as_ptr().align_offset(64);
@@ -63,18 +62,10 @@ fn columns(ty: TensorType, isa: Isa, k: usize, n: usize, regime: Regime) -> Colu
     Columns { buffer, start }
 }
 
-fn rows(
-    pool: &[u8],
-    ty: TensorType,
-    isa: Isa,
-    k: usize,
-    n_cols: usize,
-    burst: usize,
-) -> (f64, f64) {
-    let kern = kernels(ty, isa).expect("a row of this machine");
-    let row = ty.row_bytes(k).expect("whole blocks");
-    let n_rows = (burst / row).max(1);
-    let acts = columns(ty, isa, k, n_cols, Regime::Rows);
+fn rows(pool: &[u8], kern: &Kernels, k: usize, n_cols: usize, burst: usize) -> (f64, f64) {
+    let row = kern.tensor_type().row_bytes(k).expect("whole blocks");
+    let n_rows = (burst / row).max(1).next_multiple_of(32);
+    let acts = columns(kern, k, n_cols, Regime::Rows);
     let mut y = vec![0f32; n_rows * n_cols];
     let (mut best, mut read) = (0f64, 0f64);
     let bytes = n_rows * row;
@@ -97,11 +88,10 @@ fn rows(
     (best * 1e-9, read * 1e-9)
 }
 
-fn panel(pool: &[u8], ty: TensorType, isa: Isa, k: usize, n_cols: usize) -> (f64, f64) {
-    let kern = kernels(ty, isa).expect("a row of this machine");
-    let row = ty.row_bytes(k).expect("whole blocks");
+fn panel(pool: &[u8], kern: &Kernels, k: usize, n_cols: usize) -> (f64, f64) {
+    let (row, isa) = (kern.tensor_type().row_bytes(k).expect("whole blocks"), kern.isa());
     let n_rows = kern.panel_rows();
-    let acts = columns(ty, isa, k, n_cols, Regime::Panel);
+    let acts = columns(kern, k, n_cols, Regime::Panel);
     let mut y = vec![0f32; n_rows * n_cols];
     let mut scratch = vec![0u8; kern.panel_scratch(n_cols)];
     let (mut best, mut peak) = (0f64, 0f64);
@@ -139,25 +129,29 @@ fn main() {
             println!("{isa:8} prepare  {fine:6.2} Gvalues/s for rows, {wide:6.2} for panels");
         }
         for &ty in SUPPORTED.iter().filter(|ty| wanted(ty.name(), 1)) {
-            if wanted("rows", 0) {
-                let (one, read) = rows(&pool, ty, isa, k, 1, BURST);
-                let (four, _) = rows(&pool, ty, isa, k, 4, BURST);
-                let (cached, _) = rows(&pool, ty, isa, k, 1, CACHED);
-                let (cached4, _) = rows(&pool, ty, isa, k, 4, CACHED);
-                println!(
-                    "{isa:8} {:6} rows  k {k}: 1 column {one:6.2} GB/s = {:3.0} % of {read:.2}, \
-                     4 columns {four:6.2} GB/s; from cache {cached:.2}, {cached4:.2}",
-                    ty.name(),
-                    100.0 * one / read
-                );
-            }
-            if wanted("panel", 0) {
-                let (ops, peak) = panel(&pool, ty, isa, k, 512);
-                println!(
-                    "{isa:8} {:6} panel k {k} x 512 columns: {ops:7.1} GOP/s = {:3.0} % of {peak:.0}",
-                    ty.name(),
-                    100.0 * ops / peak
-                );
+            let plain = kernels(ty, isa).expect("a row of this machine");
+            let packed = packed_kernels(ty, isa).expect("a row of this machine");
+            for kern in [plain].into_iter().chain(packed) {
+                if wanted("rows", 0) {
+                    let (one, read) = rows(&pool, kern, k, 1, BURST);
+                    let (four, _) = rows(&pool, kern, k, 4, BURST);
+                    let (cached, _) = rows(&pool, kern, k, 1, CACHED);
+                    let (cached4, _) = rows(&pool, kern, k, 4, CACHED);
+                    println!(
+                        "{:20} rows  k {k}: 1 column {one:6.2} GB/s = {:3.0} % of {read:.2}, \
+                         4 columns {four:6.2} GB/s; from cache {cached:.2}, {cached4:.2}",
+                        kern.id(),
+                        100.0 * one / read
+                    );
+                }
+                if wanted("panel", 0) {
+                    let (ops, peak) = panel(&pool, kern, k, 512);
+                    println!(
+                        "{:20} panel k {k} x 512 columns: {ops:7.1} GOP/s = {:3.0} % of {peak:.0}",
+                        kern.id(),
+                        100.0 * ops / peak
+                    );
+                }
             }
         }
     }

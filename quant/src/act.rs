@@ -37,6 +37,9 @@ pub enum ActKind {
     F32,
     /// int8 with float scales, for quantized weights.
     Q8,
+    /// int8 with a float scale for 32 values whoever reads it, for packed weights: the columns of
+    /// [`Regime::Panel`].
+    Wide,
 }
 
 /// Which driver will read a prepared column.
@@ -62,7 +65,7 @@ impl ActKind {
     pub const fn bytes(self, k: usize) -> usize {
         let lines = match self {
             Self::F32 => 1 + k.div_ceil(16),
-            Self::Q8 => 1 + padded(k) / 256 * 9,
+            Self::Q8 | Self::Wide => 1 + padded(k) / 256 * 9,
         };
         (lines | 1) * 64
     }
@@ -78,7 +81,7 @@ pub(crate) const fn tag(kind: ActKind, regime: Regime) -> u32 {
     match (kind, regime) {
         (ActKind::F32, _) => 0x5046_3332,
         (ActKind::Q8, Regime::Rows) => 0x5051_3804,
-        (ActKind::Q8, Regime::Panel) => 0x5051_3820,
+        (ActKind::Q8, Regime::Panel) | (ActKind::Wide, _) => 0x5051_3820,
     }
 }
 

@@ -22,6 +22,7 @@ mod float;
 mod isa;
 pub mod kv;
 mod out;
+mod packed;
 mod panel;
 mod span;
 mod table;
@@ -34,9 +35,14 @@ pub use attend::{DistanceBias, KvLayout, PAGE, PageRef, QueryRow, QueryTile, att
 pub use error::Error;
 pub use isa::Isa;
 pub use isa::limits;
+pub use isa::prefetch::{
+    DEFAULT_DISTANCE as DEFAULT_PREFETCH, distance as prefetch_distance,
+    set_distance as set_prefetch_distance,
+};
 pub use kv::KvType;
 pub use out::Out;
-pub use table::{Kernels, SUPPORTED, decode, decode_row, kernels};
+pub use packed::{PACK_ROWS, is_packable, pack};
+pub use table::{Kernels, SUPPORTED, decode, decode_row, kernels, packed_kernels};
 pub use types::random::random_blocks;
 pub use vector::{Activation, Glu, Read, Recur, RopeLayout, Vector};
 

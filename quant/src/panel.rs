@@ -31,9 +31,12 @@ pub(crate) const fn scratch_bytes(rows: usize, n_cols: usize) -> usize {
 /// The parts of the scratch.
 #[derive(Clone, Copy)]
 pub(crate) struct Slab {
-    q: *mut u8,
-    d: *mut f32,
-    m: *mut f32,
+    /// Codes, `[k / 4][P][4]`.
+    pub(crate) q: *mut u8,
+    /// Scales, `[group][P]`.
+    pub(crate) d: *mut f32,
+    /// Offsets, `[group][P]`.
+    pub(crate) m: *mut f32,
     /// `[n_cols][P]`
     acc: *mut f32,
 }
@@ -45,6 +48,23 @@ pub(crate) struct Slab {
 /// the same row of the table, `scratch` is valid for [`scratch_bytes`], and the contract of [`Simd`].
 #[inline(always)]
 pub(crate) unsafe fn panel<S: Simd>(job: &Job<'_>, codes: &Codes, scratch: *mut u8) {
+    panels::<S>(job, scratch, |r, valid, s, values, slab| {
+        fill::<S>(job, codes, r, valid, s, values, slab);
+        (codes.multiply)(job, codes, s, values, slab);
+    });
+}
+
+/// Calls `span` for every span of every panel (first row, rows that are there, span, values that are
+/// there, slab), which fills the slab and multiplies it; then writes the panel's results.
+///
+/// # Safety
+/// As [`panel`].
+#[inline(always)]
+pub(crate) unsafe fn panels<S: Simd>(
+    job: &Job<'_>,
+    scratch: *mut u8,
+    span: impl Fn(usize, usize, usize, usize, Slab),
+) {
     let p = S::LANES * S::PANEL;
     let q = scratch.add(scratch.align_offset(64));
     let slab = Slab {
@@ -59,8 +79,7 @@ pub(crate) unsafe fn panel<S: Simd>(job: &Job<'_>, codes: &Codes, scratch: *mut 
         std::ptr::write_bytes(slab.acc, 0, p * job.n_cols);
         for s in 0..job.k.div_ceil(SPAN) {
             let values = (job.k - s * SPAN).min(SPAN);
-            fill::<S>(job, codes, r, valid, s, values, slab);
-            (codes.multiply)(job, codes, s, values, slab);
+            span(r, valid, s, values, slab);
         }
         for c in 0..job.n_cols {
             let from = slab.acc.add(c * p);

@@ -11,6 +11,8 @@ use crate::error::Error;
 use crate::float::Weight;
 use crate::isa::Isa;
 use crate::out::Out;
+use crate::packed::driver::Fill;
+use crate::packed::{Layout, PACK_ROWS};
 use crate::panel::{self, Slab};
 use crate::span::{Bytes, Codes, Span};
 use crate::tile::{Head, Job, MAX_COLS, Unpack};
@@ -48,6 +50,26 @@ pub(crate) trait Entries {
     unsafe fn prepare(x: &[f32], dst: &mut [u8], regime: Regime);
 }
 
+/// The stamped entry points of one row for packed weights, see `isa::packed_entries!`.
+///
+/// # Safety
+/// As [`Entries`].
+pub(crate) trait PackedEntries: Entries {
+    /// [`crate::packed::driver::rows`].
+    unsafe fn packed_rows<T: Layout>(job: &Job<'_>);
+    /// [`crate::packed::driver::fill`].
+    unsafe fn packed_fill<T: Layout>(
+        job: &Job<'_>,
+        r: usize,
+        valid: usize,
+        s: usize,
+        values: usize,
+        slab: Slab,
+    );
+    /// [`crate::packed::driver::panel`].
+    unsafe fn packed_panel(job: &Job<'_>, codes: &Codes, fill: Fill, scratch: *mut u8);
+}
+
 /// The kernels of one tensor type on one instruction set row.
 ///
 /// Shapes, row-major: weights `w` `[n_rows, k]` in file blocks, activations `[n_cols, k]`, results
@@ -78,6 +100,13 @@ enum Drivers {
         codes: Codes,
         panel: unsafe fn(&Job<'_>, &Codes, *mut u8),
     },
+    /// Rows of weights lie side by side, see [`crate::packed`].
+    Packed {
+        rows: unsafe fn(&Job<'_>),
+        codes: Codes,
+        fill: Fill,
+        panel: unsafe fn(&Job<'_>, &Codes, Fill, *mut u8),
+    },
     /// Weights are floats: one driver takes any number of columns.
     Floats { rows: unsafe fn(&Job<'_>) },
 }
@@ -105,6 +134,12 @@ impl Kernels {
     /// What [`Kernels::prepare`] makes; columns may be shared by all kernels of one kind.
     pub fn act(&self) -> ActKind {
         self.act
+    }
+
+    /// Whether the weights are rows side by side, as [`pack`](crate::pack) lays them: then both
+    /// drivers give the same bits.
+    pub fn is_packed(&self) -> bool {
+        matches!(self.drivers, Drivers::Packed { .. })
     }
 
     /// Most columns that [`Kernels::rows`] takes.
@@ -158,7 +193,11 @@ impl Kernels {
         let job = self.job(w, k, n_rows, acts, n_cols, y, Regime::Rows);
         match &self.drivers {
             // SAFETY: `job` checked the lengths; `kernels` hands out rows of this machine only.
-            Drivers::Registers { rows, .. } | Drivers::Floats { rows } => unsafe { rows(&job) },
+            Drivers::Registers { rows, .. }
+            // SAFETY: as above; `job` saw to whole groups of rows.
+            | Drivers::Packed { rows, .. }
+            // SAFETY: as above.
+            | Drivers::Floats { rows } => unsafe { rows(&job) },
             // SAFETY: as above; `codes` stands beside the driver of its own row and groups.
             Drivers::Expanded { rows, codes, .. } => unsafe { rows(&job, codes) },
         }
@@ -190,6 +229,10 @@ impl Kernels {
                 // SAFETY: as in `rows`; the scratch has been measured just above.
                 unsafe { panel(&job, codes, scratch.as_mut_ptr()) }
             }
+            Drivers::Packed { codes, fill, panel, .. } => {
+                // SAFETY: as above; `codes` and `fill` stand beside the driver of their row.
+                unsafe { panel(&job, codes, *fill, scratch.as_mut_ptr()) }
+            }
             // SAFETY: as in `rows`; this driver takes any number of columns.
             Drivers::Floats { rows } => unsafe { rows(&job) },
         }
@@ -209,6 +252,9 @@ impl Kernels {
         let Some(row_bytes) = self.ty.row_bytes(k) else {
             panic!("{}: k {k} is no multiple of {}", self.id, self.ty.block_len());
         };
+        if self.is_packed() {
+            assert!(n_rows.is_multiple_of(PACK_ROWS), "{}: {n_rows} packed rows", self.id);
+        }
         let w_bytes = row_bytes.checked_mul(n_rows);
         assert_eq!(Some(w.len()), w_bytes, "{}: bytes of {n_rows} rows of {k}", self.id);
         let act_bytes = self.act.bytes(k);
@@ -258,6 +304,33 @@ const fn expanded<R: Entries, T: Span>(ty: TensorType, isa: Isa, id: &'static st
     let codes = Codes::new::<R, T>();
     let rows = if T::GROUP == 32 { R::expanded::<32> } else { R::expanded::<16> };
     kernels_of::<R>(ty, isa, id, Drivers::Expanded { rows, codes, panel: R::panel })
+}
+
+const fn packed<R: PackedEntries, T: Layout>(
+    ty: TensorType,
+    isa: Isa,
+    id: &'static str,
+) -> Kernels {
+    let drivers = Drivers::Packed {
+        rows: R::packed_rows::<T>,
+        codes: Codes::new::<R, T>(),
+        fill: R::packed_fill::<T>,
+        panel: R::packed_panel,
+    };
+    Kernels {
+        act: ActKind::Wide,
+        prepare: prepare_wide::<R>,
+        ..kernels_of::<R>(ty, isa, id, drivers)
+    }
+}
+
+/// Columns for packed weights are the same for both drivers.
+///
+/// # Safety
+/// As [`Entries::prepare`].
+unsafe fn prepare_wide<R: Entries>(x: &[f32], dst: &mut [u8], _: Regime) {
+    // SAFETY: the caller's.
+    unsafe { R::prepare(x, dst, Regime::Panel) }
 }
 
 const fn floats<R: Entries, W: Weight>(ty: TensorType, isa: Isa, id: &'static str) -> Kernels {
@@ -353,6 +426,58 @@ macro_rules! isas {
             _ => None,
         }
     };
+}
+
+macro_rules! packed_isas {
+    ($code:ty, $ty:ident, $name:literal, $isa:expr) => {
+        match $isa {
+            Isa::Scalar => {
+                static K: Kernels = packed::<crate::isa::scalar::Row, $code>(
+                    TensorType::$ty,
+                    Isa::Scalar,
+                    concat!($name, "-packed-scalar"),
+                );
+                Some(&K)
+            }
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => {
+                static K: Kernels = packed::<crate::isa::avx512::Row, $code>(
+                    TensorType::$ty,
+                    Isa::Avx512,
+                    concat!($name, "-packed-avx512"),
+                );
+                Some(&K)
+            }
+            _ => None,
+        }
+    };
+}
+
+macro_rules! packed_types {
+    ($($ty:ident $name:literal $code:ty;)*) => {
+        fn find_packed(ty: TensorType, isa: Isa) -> Option<&'static Kernels> {
+            match ty {
+                $(TensorType::$ty => packed_isas!($code, $ty, $name, isa),)*
+                _ => None,
+            }
+        }
+    };
+}
+
+packed_types! {
+    Q4_0 "q4_0" q4::Q4_0;
+    Q4_1 "q4_1" q4::Q4_1;
+    Q5_0 "q5_0" q4::Q5_0;
+    Q5_1 "q5_1" q4::Q5_1;
+    Q8_0 "q8_0" q8::Q8_0;
+    Q2K "q2_k" k::Q2K;
+    Q3K "q3_k" k::Q3K;
+    Q4K "q4_k" k::Q4K;
+    Q5K "q5_k" k::Q5K;
+    Q6K "q6_k" k::Q6K;
+    IQ4NL "iq4_nl" iq::Iq4Nl;
+    IQ4XS "iq4_xs" iq::Iq4Xs;
+    MXFP4 "mxfp4" iq::Mxfp4;
 }
 
 macro_rules! types {
@@ -456,4 +581,13 @@ pub fn decode_row(ty: TensorType, src: &[u8], row: usize, dst: &mut [f32]) -> Re
 pub fn kernels(ty: TensorType, isa: Isa) -> Result<&'static Kernels, Error> {
     let isa = isa.check()?;
     find(ty, isa).ok_or_else(|| unsupported(ty))
+}
+
+/// The kernels for packed rows of a type on a row of the instruction set table; `None` when there
+/// are none, because the type has no such layout or the row gains nothing by it.
+///
+/// # Errors
+/// [`Error::UnavailableIsa`] when this machine cannot run the row.
+pub fn packed_kernels(ty: TensorType, isa: Isa) -> Result<Option<&'static Kernels>, Error> {
+    Ok(find_packed(ty, isa.check()?))
 }

@@ -11,7 +11,7 @@ use crate::isa::scalar::Scalar;
 use crate::span::Span;
 use crate::tile::{Head, SPAN};
 use crate::types::{grid, iq, k, q4, q8, small};
-use crate::{Isa, Kernels, Out, SUPPORTED, decode, kernels};
+use crate::{Isa, Kernels, Out, SUPPORTED, decode, is_packable, kernels, pack, packed_kernels};
 
 /// splitmix64.
 struct Rng(u64);
@@ -556,4 +556,41 @@ fn a_column_prepared_for_the_other_driver_is_refused() {
 #[should_panic(expected = "do not fit 5 floats")]
 fn a_view_past_the_end_is_refused() {
     Out::new(&mut [0f32; 5], 2, 3, 3);
+}
+
+#[test]
+fn packed_rows_have_the_bits_of_panels_in_any_company() {
+    let mut rng = Rng(9);
+    let shapes = [(16, 1), (32, 4), (48, 3), (80, 7), (64, 16), (16, 2), (112, 5)];
+    for &ty in SUPPORTED.iter().filter(|&&ty| is_packable(ty)) {
+        for (i, &k) in lengths(ty).iter().enumerate() {
+            let (n_rows, n_cols) = shapes[(i + ty.block_bytes()) % shapes.len()];
+            let case = Case::new(&mut rng, ty, k, n_rows, n_cols);
+            let mut w = vec![0; case.w.len()];
+            pack(ty, &case.w, k, &mut w).unwrap();
+            let packed = Case { w, x: case.x.clone(), ..case };
+            for isa in Isa::available() {
+                let Some(kern) = packed_kernels(ty, isa).unwrap() else { continue };
+                let expected = case.run(kernels(ty, isa).unwrap(), Regime::Panel);
+                for regime in [Regime::Rows, Regime::Panel] {
+                    let found = packed.run(kern, regime);
+                    for (j, (y, e)) in found.iter().zip(&expected).enumerate() {
+                        let id = kern.id();
+                        assert!(
+                            y.to_bits() == e.to_bits(),
+                            "{id} {regime:?} k {k}, {n_rows} rows, output {j}: {y} instead of {e}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+#[should_panic(expected = "packed rows")]
+fn packed_rows_come_in_groups() {
+    let mut rng = Rng(10);
+    let case = Case::new(&mut rng, TensorType::Q8_0, 32, 17, 1);
+    case.run(packed_kernels(TensorType::Q8_0, Isa::Scalar).unwrap().unwrap(), Regime::Rows);
 }

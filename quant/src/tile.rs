@@ -12,7 +12,7 @@
 )]
 
 use crate::act;
-use crate::isa::Simd;
+use crate::isa::{Simd, prefetch};
 
 /// Values of one span.
 pub(crate) const SPAN: usize = 256;
@@ -20,8 +20,6 @@ pub(crate) const SPAN: usize = 256;
 pub(crate) const MAX_SPAN_BYTES: usize = 8 * 34;
 /// Columns up to which a step is taken in one call.
 pub(crate) const MAX_COLS: usize = 16;
-/// How far ahead of the weights being used the next ones are asked for, in bytes.
-const AHEAD: usize = 3 << 10;
 /// Rows up to this many bytes are read two at a time: then both share the loads of activations.
 /// Longer ones are read alone, since several distant streams at once cost memory bandwidth.
 const SHORT_ROW: usize = 1536;
@@ -101,7 +99,7 @@ pub(crate) struct Job<'a> {
 /// Rows of a tile lie side by side, so a tile is one run of memory, read at several places at
 /// once. Lines are asked for in the order of memory nevertheless, as the memory likes it: each
 /// step asks for as many bytes as it uses, at a distance that puts the start of the next tile's
-/// last row [`AHEAD`] bytes before its use.
+/// last row [`prefetch::distance`] bytes before its use.
 #[derive(Clone, Copy)]
 pub(crate) struct Ahead {
     distance: usize,
@@ -110,7 +108,7 @@ pub(crate) struct Ahead {
 impl Ahead {
     /// For tiles of `rows` rows.
     pub(crate) fn new(row_bytes: usize, rows: usize) -> Self {
-        Self { distance: AHEAD + (rows - 1) * row_bytes }
+        Self { distance: prefetch::distance() + (rows - 1) * row_bytes }
     }
 
     /// Asks for the lines that `bytes` used at `pos` bytes into the tile at `w` stand for.

@@ -12,6 +12,7 @@
 use std::arch::x86_64::*;
 
 use super::Simd;
+use crate::packed::driver::Lanes;
 use crate::types::books::{Book4, Book8};
 
 /// Token of the row.
@@ -23,6 +24,7 @@ super::entries!(
     crate::isa::quantize::avx512,
     "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c"
 );
+super::packed_entries!(Avx512, "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c");
 
 /// Both halves of the register: 32 bytes at `p`.
 #[inline(always)]
@@ -510,5 +512,47 @@ impl Simd for Avx512 {
                 flagged(q, flags, table, codes, 2 * half + i);
             }
         }
+    }
+}
+
+impl Lanes for Avx512 {
+    type N = __m512i;
+
+    #[inline(always)]
+    unsafe fn zero_n() -> __m512i {
+        _mm512_setzero_si512()
+    }
+    #[inline(always)]
+    unsafe fn start(p: *const u8, shift: u32) -> __m512i {
+        _mm512_set1_epi32(p.cast::<i32>().read_unaligned() << shift)
+    }
+    #[inline(always)]
+    unsafe fn add_n(a: __m512i, b: __m512i) -> __m512i {
+        _mm512_add_epi32(a, b)
+    }
+    #[inline(always)]
+    unsafe fn dp(acc: __m512i, u: __m512i, x: __m512i) -> __m512i {
+        _mm512_dpbusd_epi32(acc, u, x)
+    }
+    #[inline(always)]
+    unsafe fn float(n: __m512i) -> __m512 {
+        _mm512_cvtepi32_ps(n)
+    }
+    #[inline(always)]
+    unsafe fn load_u8(p: *const u8) -> __m512 {
+        _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(p.cast())))
+    }
+    #[inline(always)]
+    unsafe fn load_i8(p: *const u8) -> __m512 {
+        _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(p.cast())))
+    }
+    #[inline(always)]
+    unsafe fn field(q: __m512i, shift: i32, mask: u8) -> __m512i {
+        let q = match shift {
+            0 => q,
+            1.. => _mm512_srl_epi32(q, _mm_cvtsi32_si128(shift)),
+            _ => _mm512_sll_epi32(q, _mm_cvtsi32_si128(-shift)),
+        };
+        _mm512_and_si512(q, _mm512_set1_epi8(mask as i8))
     }
 }

@@ -523,3 +523,36 @@ macro_rules! entries {
     };
 }
 pub(crate) use entries;
+
+/// Stamps the entry points of one row for packed weights.
+macro_rules! packed_entries {
+    ($simd:ty $(, $features:literal)?) => {
+        impl $crate::table::PackedEntries for Row {
+            $(#[target_feature(enable = $features)])?
+            unsafe fn packed_rows<T: $crate::packed::Layout>(job: &$crate::tile::Job<'_>) {
+                $crate::packed::driver::rows::<$simd, T>(job)
+            }
+            $(#[target_feature(enable = $features)])?
+            unsafe fn packed_fill<T: $crate::packed::Layout>(
+                job: &$crate::tile::Job<'_>,
+                r: usize,
+                valid: usize,
+                s: usize,
+                values: usize,
+                slab: $crate::panel::Slab,
+            ) {
+                $crate::packed::driver::fill::<$simd, T>(job, r, valid, s, values, slab)
+            }
+            $(#[target_feature(enable = $features)])?
+            unsafe fn packed_panel(
+                job: &$crate::tile::Job<'_>,
+                codes: &$crate::span::Codes,
+                fill: $crate::packed::driver::Fill,
+                scratch: *mut u8,
+            ) {
+                $crate::packed::driver::panel::<$simd>(job, codes, fill, scratch)
+            }
+        }
+    };
+}
+pub(crate) use packed_entries;

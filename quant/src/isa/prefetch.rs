@@ -1,5 +1,23 @@
 //! Asking for memory ahead of use. Never changes a result.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// How far ahead of the weights being used the kernels for few columns ask for the next ones, in
+/// bytes, unless somebody measured what this machine likes.
+pub const DEFAULT_DISTANCE: usize = 3 << 10;
+
+static DISTANCE: AtomicUsize = AtomicUsize::new(DEFAULT_DISTANCE);
+
+/// Sets the distance of all kernels from their next call on, in bytes; speed alone depends on it.
+pub fn set_distance(bytes: usize) {
+    DISTANCE.store(bytes, Ordering::Relaxed);
+}
+
+/// The distance in use, in bytes.
+pub fn distance() -> usize {
+    DISTANCE.load(Ordering::Relaxed)
+}
+
 /// Asks for the cache lines of `bytes` to be brought into the second-level cache. Not the first:
 /// there, waiting prefetches take the few slots that the loads of the running work need (decode
 /// attention from memory on Zen 4: 104 us without, 94 us into the first level, 57 us into the

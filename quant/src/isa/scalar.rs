@@ -3,12 +3,14 @@
 #![allow(unsafe_op_in_unsafe_fn, reason = "the contract of `Simd` covers every body")]
 
 use super::{Simd, patterns};
+use crate::packed::driver::Lanes;
 
 /// Token of the row.
 #[derive(Clone, Copy)]
 pub(crate) struct Scalar;
 
 super::entries!(Scalar, crate::act::quantize);
+super::packed_entries!(Scalar);
 
 fn dot4(u: &[u8], x: &[u8], offset: i32) -> i32 {
     u.iter().zip(x).map(|(&u, &x)| (i32::from(u) - offset) * i32::from(x as i8)).sum()
@@ -158,5 +160,42 @@ impl Simd for Scalar {
             }
         }
         acc.map(|row| row.map(|lanes| lanes.map(|n| n as f32)))
+    }
+}
+
+impl Lanes for Scalar {
+    type N = [i32; 4];
+
+    #[inline(always)]
+    unsafe fn zero_n() -> [i32; 4] {
+        [0; 4]
+    }
+    #[inline(always)]
+    unsafe fn start(p: *const u8, shift: u32) -> [i32; 4] {
+        [p.cast::<i32>().read_unaligned() << shift; 4]
+    }
+    #[inline(always)]
+    unsafe fn add_n(a: [i32; 4], b: [i32; 4]) -> [i32; 4] {
+        std::array::from_fn(|i| a[i] + b[i])
+    }
+    #[inline(always)]
+    unsafe fn dp(acc: [i32; 4], u: [u8; 16], x: [u8; 16]) -> [i32; 4] {
+        std::array::from_fn(|i| acc[i] + dot4(&u[4 * i..4 * i + 4], &x[4 * i..4 * i + 4], 0))
+    }
+    #[inline(always)]
+    unsafe fn float(n: [i32; 4]) -> [f32; 4] {
+        n.map(|n| n as f32)
+    }
+    #[inline(always)]
+    unsafe fn load_u8(p: *const u8) -> [f32; 4] {
+        p.cast::<[u8; 4]>().read_unaligned().map(f32::from)
+    }
+    #[inline(always)]
+    unsafe fn load_i8(p: *const u8) -> [f32; 4] {
+        p.cast::<[i8; 4]>().read_unaligned().map(f32::from)
+    }
+    #[inline(always)]
+    unsafe fn field(q: [u8; 16], shift: i32, mask: u8) -> [u8; 16] {
+        q.map(|b| (if shift < 0 { b << -shift } else { b >> shift }) & mask)
     }
 }

@@ -23,8 +23,10 @@ const fn raised(levels: [i8; 16], offset: i16) -> [u8; 16] {
     codes
 }
 
-static LEVEL_CODES: [u8; 16] = raised(LEVELS, 128);
-static E2M1_CODES: [u8; 16] = raised(E2M1, 16);
+/// [`LEVELS`] plus 128.
+pub(crate) static LEVEL_CODES: [u8; 16] = raised(LEVELS, 128);
+/// [`E2M1`] plus 16.
+pub(crate) static E2M1_CODES: [u8; 16] = raised(E2M1, 16);
 
 /// `2^(e - 128)`, exact; 0 and 1 are subnormal.
 fn power(e: u8) -> f32 {
