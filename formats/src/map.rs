@@ -170,6 +170,23 @@ impl Bytes {
         Err(io::Error::new(io::ErrorKind::Unsupported, "locking memory needs a Unix system"))
     }
 
+    /// Gives the pages of `part` back where they are a mapped file's, which they can be read from again.
+    pub(crate) fn forget(&self, part: &[u8]) {
+        #[cfg(target_os = "linux")]
+        if self.is_mapped() {
+            let at = (part.as_ptr() as usize).checked_sub(self.map.as_ptr() as usize);
+            let inside = at.filter(|at| at + part.len() <= self.len);
+            if let Some(at) = inside {
+                let advice = memmap2::UncheckedAdvice::DontNeed;
+                // SAFETY: pages of a file that is mapped read-only: what is read there later is the
+                // file's again.
+                let _ = unsafe { self.map.unchecked_advise_range(advice, at, part.len()) };
+            }
+        }
+        #[cfg(not(target_os = "linux"))]
+        let _ = part;
+    }
+
     /// Asks the system to bring the bytes in soon; a hint, which systems without it ignore.
     #[cfg(unix)]
     pub(crate) fn will_need(&self) -> io::Result<()> {

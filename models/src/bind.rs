@@ -1,10 +1,11 @@
 //! Roles to tensors: names, shapes, fused layouts. Every tensor of the file is claimed by exactly
 //! the roles that use it; what is missing, misshapen or left over is an error that names it.
 
-use crate::device::Weights;
+use crate::device::{Repack, Weights};
 use crate::error::Error;
 use crate::quirks;
 use formats::{Gguf, TensorInfo, TensorType};
+use quant::PACK_ROWS;
 use std::cell::RefCell;
 use std::collections::HashSet;
 use std::ops::Range;
@@ -34,6 +35,15 @@ pub(crate) struct Matrix {
 }
 
 impl Matrix {
+    /// The matrix with its rows side by side in `copy`; `None` when they do not come in groups.
+    pub(crate) fn packed(&self, copy: &Arc<Repack>) -> Option<Matrix> {
+        let whole = |n: usize| n.is_multiple_of(PACK_ROWS);
+        if !(whole(self.rows) && whole(self.first) && whole(self.stride)) {
+            return None;
+        }
+        Some(Matrix { data: copy.place(self.ty, self.cols, &self.data)?, ..self.clone() })
+    }
+
     /// Rows `range` (of every matrix) as a matrix of their own.
     fn slice(&self, range: Range<usize>) -> Matrix {
         Matrix { rows: range.len(), first: self.first + range.start, ..self.clone() }

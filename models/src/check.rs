@@ -16,7 +16,7 @@ const COLS: usize = 5;
 const BOUND: f32 = 2.0 * Kernels::ERROR_BOUND;
 
 /// What was found out so far.
-static KNOWN: Mutex<Vec<(TensorType, Isa, bool)>> = Mutex::new(Vec::new());
+static KNOWN: Mutex<Vec<(&'static str, bool)>> = Mutex::new(Vec::new());
 
 /// The kernels of a type: those of `isa` when they agree with the scalar ones, else these.
 ///
@@ -28,17 +28,41 @@ pub(crate) fn kernels(ty: TensorType, isa: Isa) -> Result<&'static Kernels, Erro
     if isa == Isa::Scalar {
         return Ok(fast);
     }
-    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
-    let right = match known.iter().find(|k| (k.0, k.1) == (ty, isa)) {
-        Some(&(_, _, right)) => right,
-        None => {
-            let right =
-                agree(scalar, &|w, k, n, x, regime, y| multiply(fast, w, k, n, x, regime, y));
-            known.push((ty, isa, right));
-            right
+    let multiply: Multiply<'_> = &|w, k, n, x, regime, y| multiply(fast, w, k, n, x, regime, y);
+    let both = [Regime::Rows, Regime::Panel];
+    let right = known(fast, || agree(scalar, multiply, 33, both.map(|r| (r, r))));
+    Ok(if right { fast } else { scalar })
+}
+
+/// The kernels for packed rows of a type, when there are any and they agree with the scalar ones for
+/// rows as the file has them.
+///
+/// # Errors
+/// As [`quant::kernels`].
+pub(crate) fn packed_kernels(ty: TensorType, isa: Isa) -> Result<Option<&'static Kernels>, Error> {
+    let scalar = quant::kernels(ty, Isa::Scalar)?;
+    let Some(packed) = quant::packed_kernels(ty, isa)? else { return Ok(None) };
+    let multiply: Multiply<'_> = &|w, k, n, x, regime, y| {
+        let mut side_by_side = vec![0; w.len()];
+        if quant::pack(ty, w, k, &mut side_by_side).is_ok() {
+            multiply(packed, &side_by_side, k, n, x, regime, y);
         }
     };
-    Ok(if right { fast } else { scalar })
+    // Both drivers read columns as panels do.
+    let both = [Regime::Rows, Regime::Panel].map(|r| (Regime::Panel, r));
+    let right = known(packed, || agree(scalar, multiply, 3 * quant::PACK_ROWS, both));
+    Ok(right.then_some(packed))
+}
+
+/// What was found out of `kernels`, by `check` if nothing was yet.
+fn known(kernels: &Kernels, check: impl FnOnce() -> bool) -> bool {
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(&(_, right)) = known.iter().find(|k| k.0 == kernels.id()) {
+        return right;
+    }
+    let right = check();
+    known.push((kernels.id(), right));
+    right
 }
 
 /// A product of `[n_rows, k]` weights with [`COLS`] columns of `x`, `[COLS, k]`, into
@@ -69,12 +93,18 @@ fn multiply(
     }
 }
 
-/// Whether `candidate` gives what `oracle` gives, in both regimes.
-fn agree(oracle: &Kernels, candidate: Multiply<'_>) -> bool {
+/// Whether `candidate` gives for `n_rows` rows what `oracle` gives, for pairs of the oracle's regime
+/// and the candidate's.
+fn agree(
+    oracle: &Kernels,
+    candidate: Multiply<'_>,
+    n_rows: usize,
+    regimes: [(Regime, Regime); 2],
+) -> bool {
     let ty = oracle.tensor_type();
-    // Two whole spans and a piece of one; a panel of rows and one more.
+    // Two whole spans and a piece of one.
     let block = ty.block_len();
-    let (k, n_rows) = (512 + if block < 256 { block } else { 0 }, 33);
+    let k = 512 + if block < 256 { block } else { 0 };
     let mut w = vec![0; n_rows * ty.row_bytes(k).unwrap_or_default()];
     if quant::random_blocks(ty, 1, &mut w).is_err() {
         // A type that cannot be made up is left to the tests.
@@ -89,11 +119,11 @@ fn agree(oracle: &Kernels, candidate: Multiply<'_>) -> bool {
         let (x, w) = (&x[c * k..(c + 1) * k], &weights[r * k..(r + 1) * k]);
         x.iter().zip(w).map(|(x, w)| (x * w).abs()).sum()
     };
-    [Regime::Rows, Regime::Panel].into_iter().all(|regime| {
+    regimes.into_iter().all(|(theirs, ours)| {
         let mut expected = vec![0.0; COLS * n_rows];
         let mut found = vec![f32::NAN; COLS * n_rows];
-        multiply(oracle, &w, k, n_rows, &x, regime, &mut expected);
-        candidate(&w, k, n_rows, &x, regime, &mut found);
+        multiply(oracle, &w, k, n_rows, &x, theirs, &mut expected);
+        candidate(&w, k, n_rows, &x, ours, &mut found);
         (0..COLS * n_rows).all(|i| {
             // Types with offsets sum two parts, each rounded: four times the bound leaves room and
             // still finds a code that is off by one.
@@ -112,6 +142,9 @@ mod tests {
         for isa in Isa::available() {
             for &ty in quant::SUPPORTED {
                 assert_eq!(kernels(ty, isa).unwrap().isa(), isa, "{ty} on {isa}");
+                let packed = packed_kernels(ty, isa).unwrap().is_some();
+                let expected = quant::packed_kernels(ty, isa).unwrap().is_some();
+                assert_eq!(packed, expected, "packed {ty} on {isa}");
             }
         }
     }
@@ -136,9 +169,10 @@ mod tests {
                         y[3 * n + 17] -= row[at] * x[3 * k + at].max(0.1);
                     }
                 };
-                assert!(!agree(oracle, &broken), "{ty}, {faulty:?}");
+                let both = [Regime::Rows, Regime::Panel].map(|r| (r, r));
+                assert!(!agree(oracle, &broken, 33, both), "{ty}, {faulty:?}");
                 let silent = |_: &[u8], _: usize, _: usize, _: &[f32], _, _: &mut [f32]| {};
-                assert!(!agree(oracle, &silent), "{ty}: nothing written");
+                assert!(!agree(oracle, &silent, 33, both), "{ty}: nothing written");
             }
         }
     }

@@ -6,7 +6,7 @@ mod encode;
 pub use embed::Text;
 
 use crate::arch;
-use crate::device::{MemoryLimit, default_threads, memory_limit};
+use crate::device::{MemoryLimit, Repack, default_threads, memory_limit};
 use crate::error::Error;
 use crate::exec;
 use crate::hparams::Hparams;
@@ -18,8 +18,8 @@ use crate::step::{self, Batch, Row};
 use crate::team::{Cancel, Stop, Team};
 use formats::{Gguf, TensorType};
 use quant::{Isa, KvType, Vector};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// Context when nobody asks for one, where the model was trained with at least as much.
 pub const DEFAULT_N_CTX: usize = 4096;
@@ -34,6 +34,8 @@ pub const DEFAULT_N_UBATCH: usize = 512;
 pub struct Model {
     hp: Hparams,
     spec: ModelSpec,
+    /// Weights with rows side by side, once a context wanted them.
+    repack: OnceLock<Arc<Repack>>,
 }
 
 impl Model {
@@ -45,7 +47,7 @@ impl Model {
         let arch = arch::find(&gguf)?;
         let hp = Hparams::read(gguf, arch.name)?;
         let spec = (arch.spec)(&hp)?;
-        Ok(Model { hp, spec })
+        Ok(Model { hp, spec, repack: OnceLock::new() })
     }
 
     /// The hyper-parameters.
@@ -68,6 +70,30 @@ impl Model {
     fn default_n_ctx(&self) -> usize {
         let most = self.spec.longest_context().unwrap_or(usize::MAX);
         self.hp.n_ctx_train.min(DEFAULT_N_CTX).min(most)
+    }
+
+    /// Where rows are laid side by side for `options`; `None` when that is not wanted, gains nothing or
+    /// memory is short.
+    fn repack(
+        &self,
+        options: &ContextOptions,
+        limit: Option<MemoryLimit>,
+    ) -> Result<Option<&Arc<Repack>>, Error> {
+        if !options.repack || options.isa == Isa::Scalar {
+            return Ok(None);
+        }
+        // The pages of a mapped file are given back; a file in memory stays.
+        let copies = if self.gguf().is_mapped() { 1 } else { 2 };
+        let taken = self.weight_bytes().saturating_mul(copies);
+        if limit.is_some_and(|l| taken > l.bytes / 4 * 3) {
+            return Ok(None);
+        }
+        if self.repack.get().is_none() {
+            let copy = Arc::new(Repack::new(self.gguf())?);
+            // Another thread may have been first: then that one is used.
+            let _ = self.repack.set(copy);
+        }
+        Ok(self.repack.get())
     }
 
     /// Bytes of all tensors.
@@ -102,6 +128,9 @@ pub struct ContextOptions {
     /// Bytes that weights, state and scratch may take together; `None` = what the machine or the
     /// cgroup has.
     pub memory: Option<u64>,
+    /// Copy weights into the layout that the kernels like best, in place of the file's pages, where
+    /// memory allows; otherwise they are read in place.
+    pub repack: bool,
 }
 
 impl Default for ContextOptions {
@@ -117,6 +146,7 @@ impl Default for ContextOptions {
             isa: Isa::detect(),
             deterministic: false,
             memory: None,
+            repack: true,
         }
     }
 }
@@ -190,9 +220,11 @@ impl Context {
         let first = n_ctx;
         let given = options.memory.map(|bytes| MemoryLimit { bytes, source: "the options" });
         let limit = given.or_else(memory_limit);
+        let repack = model.repack(options, limit)?.cloned();
         let (plan, state_options) = loop {
             let n_ubatch = n_ubatch(&model, options, n_ctx);
-            let plan = Plan::new(&model.hp, &model.spec, options.isa, n_ctx, n_ubatch)?;
+            let copy = repack.as_ref();
+            let plan = Plan::new(&model.hp, &model.spec, options.isa, copy, n_ctx, n_ubatch)?;
             let state = StateOptions {
                 n_ctx,
                 n_seq: options.n_seq.max(1),
@@ -208,8 +240,11 @@ impl Context {
                 Err(e) => return Err(e),
             }
         };
-        let team = Team::new(n_threads)
+        let mut team = Team::new(n_threads)
             .map_err(|source| Error::System { what: "cannot start a worker thread", source })?;
+        if let Some(copy) = &repack {
+            copy.fill(&mut team)?;
+        }
         Ok(Context {
             bufs: Buffers::new(plan.widths.clone(), state_options.n_ubatch, n_threads),
             state: State::new(&plan.layout, state_options),
@@ -238,7 +273,8 @@ impl Context {
         let n_threads = options.n_threads.unwrap_or_else(default_threads).max(1);
         let n_ctx = options.n_ctx.unwrap_or(model.default_n_ctx()).max(1);
         let n_ubatch = n_ubatch(model, options, n_ctx);
-        let plan = Plan::new(&model.hp, &model.spec, options.isa, n_ctx, n_ubatch)?;
+        let copy = model.repack(options, memory_limit())?;
+        let plan = Plan::new(&model.hp, &model.spec, options.isa, copy, n_ctx, n_ubatch)?;
         let state = StateOptions {
             n_ctx,
             n_seq: options.n_seq.max(1),

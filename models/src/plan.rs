@@ -4,6 +4,8 @@
 //! looks nothing up.
 
 use crate::bind::{Binder, Matrix};
+use crate::check;
+use crate::device::Repack;
 use crate::error::Error;
 use crate::hparams::Hparams;
 use crate::ops::altup::{AltUp, AltUpEnds};
@@ -23,6 +25,7 @@ use crate::spec::{self, Body, Branch, Head, ModelSpec, Read, Rope, Stage, Stream
 use crate::state::Layout;
 use formats::TensorType;
 use quant::Isa;
+use std::sync::Arc;
 
 /// A model made ready for one context.
 pub(crate) struct Plan {
@@ -136,6 +139,8 @@ impl Op {
 pub(crate) struct Lower<'a> {
     pub(crate) binder: &'a Binder,
     isa: Isa,
+    /// Where rows are laid side by side.
+    repack: Option<&'a Arc<Repack>>,
     pub(crate) n_ctx: usize,
     n_ubatch: usize,
     pub(crate) n_embd: usize,
@@ -151,7 +156,16 @@ pub(crate) struct Lower<'a> {
 impl Lower<'_> {
     /// Chooses kernels for a matrix.
     pub(crate) fn linear(&mut self, m: Matrix) -> Result<Linear, Error> {
-        Linear::new(m, self.isa, self.n_ubatch, &mut self.widths)
+        let packed = match self.repack {
+            Some(copy) => check::packed_kernels(m.ty, self.isa)?
+                .and_then(|kernels| Some((kernels, m.packed(copy)?))),
+            None => None,
+        };
+        let (kernels, m) = match packed {
+            Some(both) => both,
+            None => (check::kernels(m.ty, self.isa)?, m),
+        };
+        Ok(Linear::new(m, kernels, self.n_ubatch, &mut self.widths))
     }
 
     /// Chooses kernels for a matrix that single workers multiply with all rows.
@@ -341,6 +355,7 @@ impl Plan {
         hp: &Hparams,
         spec: &ModelSpec,
         isa: Isa,
+        repack: Option<&Arc<Repack>>,
         n_ctx: usize,
         n_ubatch: usize,
     ) -> Result<Plan, Error> {
@@ -349,6 +364,7 @@ impl Plan {
         let mut lower = Lower {
             binder: &binder,
             isa,
+            repack,
             n_ctx,
             n_ubatch: n_ubatch.max(OUT_ROWS),
             n_embd,

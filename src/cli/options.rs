@@ -61,6 +61,9 @@ pub(super) struct EngineArgs {
     /// Read the model into memory instead of mapping the file
     #[arg(long)]
     pub(super) no_mmap: bool,
+    /// Use the weights in place in the file instead of copying them into a faster layout
+    #[arg(long)]
+    pub(super) no_repack: bool,
     /// Keep the model's pages in memory
     #[arg(long)]
     pub(super) mlock: bool,
@@ -111,6 +114,7 @@ impl EngineArgs {
                 isa,
                 deterministic: self.deterministic,
                 memory: None,
+                repack: !(self.no_repack || self.no_mmap || self.mlock),
             },
             n_batch: self.batch_size as usize,
         })

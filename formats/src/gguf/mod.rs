@@ -252,6 +252,12 @@ impl Gguf {
         }
     }
 
+    /// Says that `part` of the data will not be read soon: pages of a mapped file leave the process, and
+    /// come back from the file when they are read after all. A hint.
+    pub fn forget(&self, part: &[u8]) {
+        self.bytes.forget(part);
+    }
+
     /// Whether the bytes are the file's own pages rather than a copy.
     pub fn is_mapped(&self) -> bool {
         self.bytes.is_mapped()

@@ -24,6 +24,12 @@ pub struct Buffer<T> {
 // them read; T is plain data.
 unsafe impl<T: Pod + Send> Sync for Buffer<T> {}
 
+impl<T> std::fmt::Debug for Buffer<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "a buffer of {}", self.len)
+    }
+}
+
 impl<T: Pod> Buffer<T> {
     /// A buffer of `len` zeroes.
     pub fn new(len: usize) -> Self {
@@ -31,6 +37,21 @@ impl<T: Pod> Buffer<T> {
         let store = vec![T::zeroed(); len + extra];
         let skip = store.as_ptr().align_offset(ALIGN).min(extra);
         Buffer { store: UnsafeCell::new(store), skip, len }
+    }
+
+    /// Asks the system for large pages, of which reading front to back needs fewer look-ups; a hint.
+    pub fn advise_huge(&self) {
+        #[cfg(target_os = "linux")]
+        {
+            const PAGE: usize = 4096;
+            // SAFETY: the address alone is taken.
+            let start = unsafe { self.as_mut_ptr() } as usize;
+            let (first, end) = (start.next_multiple_of(PAGE), start + self.len * size_of::<T>());
+            if end > first {
+                // SAFETY: whole pages of this allocation; the advice does not change what they hold.
+                unsafe { libc::madvise(first as *mut _, end - first, libc::MADV_HUGEPAGE) };
+            }
+        }
     }
 
     /// Number of elements.

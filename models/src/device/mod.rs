@@ -3,8 +3,10 @@
 
 mod buffer;
 mod cpu;
+mod repack;
 mod weights;
 
 pub use buffer::Buffer;
 pub use cpu::{MemoryLimit, cpu_time, default_threads, memory_limit};
+pub use repack::Repack;
 pub use weights::Weights;

@@ -4,15 +4,16 @@ use super::norm::Norm;
 use super::{Cx, Private, Rows, SELF_SERVICE_ROWS, SMALL_STEP, Widths};
 use crate::bind::Matrix;
 use crate::device::Buffer;
-use crate::error::Error;
 use crate::team::{Stop, Worker};
-use quant::{ActKind, Isa, Kernels, Out, Regime, Vector};
+use quant::{ActKind, Isa, Kernels, Out, PACK_ROWS, Regime, Vector};
 use std::ops::Range;
 
 /// Most weight rows that a worker takes at a time.
 pub(crate) const MAX_CHUNK: usize = 256;
 /// Chunks of weight rows start at multiples of this.
-const GRAIN: usize = 16;
+const GRAIN: usize = PACK_ROWS;
+/// Columns up to which packed weights are unpacked in registers; the bits are the same.
+const FEW: usize = 6;
 
 /// A matrix of the file with the kernels that multiply it.
 pub(crate) struct Linear {
@@ -21,24 +22,32 @@ pub(crate) struct Linear {
     row_bytes: usize,
 }
 
-/// Index of a kind of prepared row in pairs of buffers.
+/// Kinds of prepared rows.
+pub(crate) const N_KINDS: usize = 3;
+
+/// Index of a kind of prepared row among the buffers.
 fn slot(kind: ActKind) -> usize {
     match kind {
         ActKind::F32 => 0,
         ActKind::Q8 => 1,
+        ActKind::Wide => 2,
     }
 }
 
 impl Linear {
     /// Chooses kernels and makes room for the rows they read and write.
-    pub(crate) fn new(m: Matrix, isa: Isa, n_ubatch: usize, w: &mut Widths) -> Result<Self, Error> {
-        let kernels = crate::check::kernels(m.ty, isa)?;
+    pub(crate) fn new(
+        m: Matrix,
+        kernels: &'static Kernels,
+        n_ubatch: usize,
+        w: &mut Widths,
+    ) -> Self {
         let row_bytes = m.row_bytes();
         let acts = &mut w.acts[slot(kernels.act())];
         *acts = (*acts).max(kernels.act().bytes(m.cols));
         w.cols = w.cols.max(m.cols);
         w.panel = w.panel.max(kernels.panel_scratch(n_ubatch));
-        Ok(Linear { m, kernels, row_bytes })
+        Linear { m, kernels, row_bytes }
     }
 
     /// Makes room for all rows of a micro-batch in every worker's own scratch.
@@ -49,7 +58,7 @@ impl Linear {
 
     /// Makes room for the rows of several matrices at once; see [`apply_each`].
     pub(crate) fn reserve_each<'l>(all: impl IntoIterator<Item = &'l Linear>, w: &mut Widths) {
-        let mut sum = [0; 2];
+        let mut sum = [0; N_KINDS];
         for linear in all {
             let act = linear.kernels.act();
             sum[slot(act)] += act.bytes(linear.m.cols);
@@ -78,8 +87,8 @@ impl Linear {
 /// Rows prepared for kernels, one buffer per kind; a row of kind i has `stride[i]` bytes.
 #[derive(Clone, Copy)]
 pub(crate) struct Acts<'a> {
-    bytes: [&'a [u8]; 2],
-    stride: [usize; 2],
+    bytes: [&'a [u8]; N_KINDS],
+    stride: [usize; N_KINDS],
     regime: Regime,
 }
 
@@ -90,15 +99,15 @@ impl<'a> Acts<'a> {
             let s = self.stride[i];
             if s == 0 { self.bytes[i] } else { &self.bytes[i][range.start * s..range.end * s] }
         };
-        Acts { bytes: [cut(0), cut(1)], ..*self }
+        Acts { bytes: std::array::from_fn(cut), ..*self }
     }
 
     /// Copies prepared row `from` of these to row `to` of `dst`.
     ///
     /// # Safety
     /// Nobody else touches that row of `dst`.
-    pub(crate) unsafe fn copy_row(&self, from: usize, dst: &[Buffer<u8>; 2], to: usize) {
-        for i in 0..2 {
+    pub(crate) unsafe fn copy_row(&self, from: usize, dst: &[Buffer<u8>; N_KINDS], to: usize) {
+        for i in 0..N_KINDS {
             let s = self.stride[i];
             if s > 0 {
                 // SAFETY: the caller owns the row.
@@ -114,17 +123,16 @@ impl<'a> Acts<'a> {
     /// Nobody writes the buffers while the result lives.
     pub(crate) unsafe fn new(
         regime: Regime,
-        stride: [usize; 2],
-        buffers: &'a [Buffer<u8>; 2],
+        stride: [usize; N_KINDS],
+        buffers: &'a [Buffer<u8>; N_KINDS],
         n: usize,
     ) -> Self {
         // SAFETY: the caller keeps writers away.
-        let bytes =
-            unsafe { [buffers[0].part(0..n * stride[0]), buffers[1].part(0..n * stride[1])] };
+        let bytes = std::array::from_fn(|i| unsafe { buffers[i].part(0..n * stride[i]) });
         Acts { bytes, stride, regime }
     }
 
-    pub(crate) fn strides(&self) -> [usize; 2] {
+    pub(crate) fn strides(&self) -> [usize; N_KINDS] {
         self.stride
     }
 
@@ -134,8 +142,8 @@ impl<'a> Acts<'a> {
 }
 
 /// Bytes of a prepared row of each kind that `users` read; 0 = nobody reads that kind.
-pub(crate) fn strides(users: &[&Linear]) -> [usize; 2] {
-    let mut stride = [0; 2];
+pub(crate) fn strides(users: &[&Linear]) -> [usize; N_KINDS] {
+    let mut stride = [0; N_KINDS];
     for u in users {
         stride[slot(u.kernels.act())] = u.kernels.act().bytes(u.m.cols);
     }
@@ -154,11 +162,11 @@ fn regime(cx: &Cx<'_>, n: usize) -> Regime {
 pub(crate) unsafe fn prepare_row(
     row: &[f32],
     users: &[&Linear],
-    (regime, stride): (Regime, [usize; 2]),
-    dst: &[Buffer<u8>; 2],
+    (regime, stride): (Regime, [usize; N_KINDS]),
+    dst: &[Buffer<u8>; N_KINDS],
     at: usize,
 ) {
-    let mut done = [false; 2];
+    let mut done = [false; N_KINDS];
     for u in users {
         let i = slot(u.kernels.act());
         if !std::mem::replace(&mut done[i], true) {
@@ -242,7 +250,7 @@ pub(crate) fn prepare<'a>(
     let n = src.pick.map_or(cx.n_rows(), <[u32]>::len);
     let (stride, regime) = (strides(users), regime(cx, n));
     let private = &cx.bufs.private[w.index()];
-    let one = |c: usize, dst: &[Buffer<u8>; 2]| {
+    let one = |c: usize, dst: &[Buffer<u8>; N_KINDS]| {
         // SAFETY: the source is not written in this phase; row `c` of `dst` was claimed by this
         // worker or is private, as its scratch is.
         unsafe { prepare_row(src.row(cx, private, c), users, (regime, stride), dst, c) };
@@ -313,7 +321,8 @@ pub(crate) unsafe fn multiply(
     let regime = acts.regime;
     let acts = acts.bytes[slot(kernels.act())];
     let one = kernels.act().bytes(cols);
-    if regime == Regime::Rows {
+    let few = if kernels.is_packed() { n_cols <= FEW } else { regime == Regime::Rows };
+    if few {
         for first in (0..n_cols).step_by(SMALL_STEP) {
             let n = SMALL_STEP.min(n_cols - first);
             // SAFETY: inside the area that the caller owns.
@@ -377,7 +386,7 @@ pub(crate) fn apply_each<const N: usize>(
     let alone = n <= SELF_SERVICE_ROWS;
     let dst = if alone { &private.acts } else { &cx.bufs.acts };
     // Each job's rows follow those of the jobs before it.
-    let mut ends = [0; 2];
+    let mut ends = [0; N_KINDS];
     let places = jobs.each_ref().map(|(_, linear, _)| {
         let (kind, bytes) = (slot(linear.kernels.act()), linear.kernels.act().bytes(linear.m.cols));
         let start = ends[kind];
@@ -405,7 +414,7 @@ pub(crate) fn apply_each<const N: usize>(
         w.barrier()?;
     }
     let acts = places.map(|(kind, start, bytes)| {
-        let (mut all, mut stride): ([&[u8]; 2], _) = ([&[], &[]], [0; 2]);
+        let (mut all, mut stride): ([&[u8]; N_KINDS], _) = ([&[]; N_KINDS], [0; N_KINDS]);
         // SAFETY: the next writer of the buffer is a later phase.
         all[kind] = unsafe { dst[kind].part(start..start + n * bytes) };
         stride[kind] = bytes;

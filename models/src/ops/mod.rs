@@ -26,6 +26,7 @@ pub(crate) mod rwkv7;
 mod testing;
 
 use crate::device::Buffer;
+use crate::ops::linear::N_KINDS;
 use crate::spec::Read;
 use crate::state::State;
 use crate::step::{Batch, Segment};
@@ -120,10 +121,10 @@ pub(crate) struct Widths {
     pub(crate) mix: [usize; N_MIX],
     /// Largest row that is prepared for a kernel.
     pub(crate) cols: usize,
-    /// Bytes of a prepared row, plain and quantized.
-    pub(crate) acts: [usize; 2],
+    /// Bytes of a prepared row, by kind.
+    pub(crate) acts: [usize; N_KINDS],
     /// As `acts`, for rows that one worker prepares for itself alone.
-    pub(crate) head_acts: [usize; 2],
+    pub(crate) head_acts: [usize; N_KINDS],
     /// Largest n_rot, once per rope table.
     pub(crate) rope: usize,
     pub(crate) n_rope: usize,
@@ -159,16 +160,16 @@ pub(crate) struct Buffers {
     pub(crate) streams: Buffer<f32>,
     pub(crate) h: Buffer<f32>,
     pub(crate) mix: [Buffer<f32>; N_MIX],
-    /// Prepared rows, plain and quantized.
-    pub(crate) acts: [Buffer<u8>; 2],
+    /// Prepared rows, by kind.
+    pub(crate) acts: [Buffer<u8>; N_KINDS],
     /// cos and sin, [table, n_ubatch, rope].
     pub(crate) rope: Buffer<f32>,
     /// Router logits.
     pub(crate) router: Buffer<f32>,
     /// Prepared rows by expert.
-    pub(crate) expert_acts: [Buffer<u8>; 2],
+    pub(crate) expert_acts: [Buffer<u8>; N_KINDS],
     /// Prepared hidden rows of the network that every row goes through.
-    pub(crate) shared_acts: [Buffer<u8>; 2],
+    pub(crate) shared_acts: [Buffer<u8>; N_KINDS],
     pub(crate) expert_h: Buffer<f32>,
     pub(crate) expert_y: Buffer<f32>,
     /// [OUT_ROWS, n_vocab].
@@ -183,9 +184,9 @@ pub(crate) struct Private {
     /// One normalised row.
     pub(crate) row: Buffer<f32>,
     /// Prepared rows of small steps.
-    pub(crate) acts: [Buffer<u8>; 2],
+    pub(crate) acts: [Buffer<u8>; N_KINDS],
     /// Prepared rows of one head.
-    pub(crate) head_acts: [Buffer<u8>; 2],
+    pub(crate) head_acts: [Buffer<u8>; N_KINDS],
     /// Results of a chunk before they are added somewhere.
     pub(crate) tile: Buffer<f32>,
     pub(crate) attend: Buffer<f32>,

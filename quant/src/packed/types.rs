@@ -337,7 +337,7 @@ impl Layout for Q4K {
         r: usize,
     ) -> S::Q {
         let chunk = 2 * part + B / 2;
-        S::field(at::<S>(p.add(256), 8 * chunk + i, r), if B % 2 == 0 { 0 } else { 4 }, 15)
+        S::field(at::<S>(p.add(256), 8 * chunk + i, r), if B.is_multiple_of(2) { 0 } else { 4 }, 15)
     }
 }
 
@@ -369,8 +369,11 @@ impl Layout for Q5K {
         r: usize,
     ) -> S::Q {
         let chunk = 2 * part + B / 2;
-        let low =
-            S::field(at::<S>(p.add(768), 8 * chunk + i, r), if B % 2 == 0 { 0 } else { 4 }, 15);
+        let low = S::field(
+            at::<S>(p.add(768), 8 * chunk + i, r),
+            if B.is_multiple_of(2) { 0 } else { 4 },
+            15,
+        );
         S::or(low, S::field(at::<S>(p.add(256), i, r), (4 * part + B) as i32 - 4, 16))
     }
 }
@@ -412,7 +415,7 @@ impl Layout for Q6K {
         r: usize,
     ) -> S::Q {
         let half = p.add(288 + 1536 * part);
-        let low = at::<S>(half, if B % 2 == 0 { 2 * i } else { 16 + i }, r);
+        let low = at::<S>(half, if B.is_multiple_of(2) { 2 * i } else { 16 + i }, r);
         let low = S::field(low, if B < 2 { 0 } else { 4 }, 15);
         let high = at::<S>(half, 2 * i + 1, r);
         S::or(low, S::field(high, 2 * B as i32 - 4, 0x30))

@@ -65,6 +65,9 @@ pub(super) struct Args {
     /// Read models into memory instead of mapping them
     #[arg(long)]
     no_mmap: bool,
+    /// Use the weights in place instead of copying them into a faster layout
+    #[arg(long)]
+    no_repack: bool,
     /// Form of the output
     #[arg(short, long, value_enum, default_value = "md")]
     output: Format,
@@ -149,6 +152,7 @@ fn setups(args: &Args, isa: Isa, threads: &[usize]) -> anyhow::Result<Vec<Setup>
                             type_k,
                             type_v,
                             isa,
+                            repack: !(args.no_repack || args.no_mmap),
                             ..ContextOptions::default()
                         };
                         all.push(Setup { n_threads, n_batch: n_batch as usize, context });

@@ -229,7 +229,8 @@ fn prepare_hidden<'a>(
 ) -> Result<(Acts<'a>, Acts<'a>), Stop> {
     let n_ff = bank.hidden.n_ff();
     let form = (regime, linear::strides(&[&bank.down]));
-    let shared_form = (regime, shared.map_or([0; 2], |s| linear::strides(&[&s.down])));
+    let shared_form =
+        (regime, shared.map_or([0; linear::N_KINDS], |s| linear::strides(&[&s.down])));
     let n = if shared.is_some() { cx.n_rows() } else { 0 };
     while let Some(range) = w.claim(slots + n, 8) {
         for s in range {
