@@ -2,7 +2,7 @@
 
 mod common;
 
-use models::{Cancel, Context, ContextOptions, Model, Row};
+use models::{ActBits, Cancel, Context, ContextOptions, Model, Row};
 use pumice::{formats, models, quant};
 use serde_json::Value;
 use std::path::Path;
@@ -10,6 +10,8 @@ use std::sync::Arc;
 
 /// Largest KL divergence to exact, as a multiple of llama.cpp's.
 const MAX_KL_RATIO: f64 = 1.05;
+/// KL divergence allowed with activations of 16 bits.
+const MAX_KL_I16: f64 = 1e-4;
 /// Points of top-1 agreement that may be missing against llama.cpp.
 const TOP1_SLACK: f64 = 0.01;
 /// Margin from which a forced greedy step must be right.
@@ -52,10 +54,11 @@ fn open(file: &str) -> Option<Arc<Model>> {
     Some(Arc::new(Model::new(Arc::new(gguf)).unwrap()))
 }
 
-fn context(model: &Arc<Model>, n_ctx: usize, n_ubatch: usize) -> Context {
+fn context(model: &Arc<Model>, n_ctx: usize, n_ubatch: usize, act: ActBits) -> Context {
     let options = ContextOptions {
         n_ctx: Some(n_ctx),
         n_ubatch,
+        act,
         isa: isa(),
         // The tests themselves run side by side, and the number of threads changes no bit.
         n_threads: Some(1),
@@ -135,8 +138,9 @@ fn check_distance(file: &str, folder: &str, texts: &[&str]) {
         (false, true) => (&[7, 512][..], &texts[..2], 1024),
         (false, false) => (&[1, 7, 512][..], texts, 1024),
     };
-    for &n_ubatch in sizes {
-        let mut context = context(&model, 1024, n_ubatch);
+    let close = [(512, ActBits::I16)].into_iter().filter(|_| !is_slow());
+    for (n_ubatch, act) in sizes.iter().map(|&n| (n, ActBits::I8)).chain(close) {
+        let mut context = context(&model, 1024, n_ubatch, act);
         let (mut kl, mut same, mut n) = (0.0, 0.0, 0.0);
         let (mut their_kl, mut their_same) = ([0.0; 2], [0.0; 2]);
         for text in texts {
@@ -169,11 +173,12 @@ fn check_distance(file: &str, folder: &str, texts: &[&str]) {
         let best_same = their_same[0].max(their_same[1]) / n;
         let (kl, same) = (kl / n, same / n);
         println!(
-            "{folder} micro-batch {n_ubatch}: KL {kl:.3e} (llama.cpp {best_kl:.3e}, ratio {:.3}), \
+            "{folder} micro-batch {n_ubatch}, {act}: KL {kl:.3e} (llama.cpp {best_kl:.3e}, ratio {:.3}), \
              top-1 {same:.4} (llama.cpp {best_same:.4})",
             kl / best_kl
         );
-        assert!(kl <= MAX_KL_RATIO * best_kl, "KL {kl:e} against {best_kl:e}");
+        let most = if act == ActBits::I16 { MAX_KL_I16 } else { MAX_KL_RATIO * best_kl };
+        assert!(kl <= most, "{act}: KL {kl:e} against {best_kl:e}");
         assert!(same >= best_same - TOP1_SLACK, "top-1 {same} against {best_same}");
     }
 }
@@ -182,7 +187,7 @@ fn check_distance(file: &str, folder: &str, texts: &[&str]) {
 fn check_greedy(file: &str, folder: &str) {
     let (Some(model), Some(goldens)) = (open_fast(file), common::goldens("models")) else { return };
     let golden = json(&goldens.join(folder).join("greedy.json"));
-    let mut context = context(&model, 512, 512);
+    let mut context = context(&model, 512, 512, ActBits::I8);
     let (mut checked, mut missed) = (0, Vec::new());
     for run in golden["runs"].as_array().unwrap() {
         let (prompt, steps) = (ids(&run["prompt_ids"]), ids(&run["ids"]));
@@ -210,7 +215,7 @@ fn check_perplexity(file: &str, folder: &str) {
     let golden = json(&goldens.join(folder).join("ppl.json"));
     let all = ids(&golden["ids"]);
     let n_ctx = 512;
-    let mut context = context(&model, n_ctx, 512);
+    let mut context = context(&model, n_ctx, 512, ActBits::I8);
     let mut nll = 0.0;
     let n_chunks = if is_part() { PPL_CHUNKS / 4 } else { PPL_CHUNKS };
     for chunk in all.chunks_exact(n_ctx).take(n_chunks) {

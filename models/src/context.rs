@@ -11,13 +11,15 @@ use crate::error::Error;
 use crate::exec;
 use crate::hparams::Hparams;
 use crate::ops::{Buffers, Cx, OUT_ROWS};
-use crate::plan::Plan;
+use crate::plan::{Choice, Plan};
 use crate::spec::ModelSpec;
 use crate::state::{State, StateOptions};
 use crate::step::{self, Batch, Row};
 use crate::team::{Cancel, Stop, Team};
 use formats::{Gguf, TensorType};
 use quant::{Isa, KvType, Vector};
+use std::fmt;
+use std::str::FromStr;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -131,6 +133,53 @@ pub struct ContextOptions {
     /// Copy weights into the layout that the kernels like best, in place of the file's pages, where
     /// memory allows; otherwise they are read in place.
     pub repack: bool,
+    /// Bits that activations are rounded to before they meet quantized weights.
+    pub act: ActBits,
+}
+
+/// How closely activations are rounded for products with quantized weights.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ActBits {
+    /// 7 bits and a sign.
+    #[default]
+    I8,
+    /// Some 15 bits, as two columns of 8: nearly exact; long prompts take twice the time.
+    I16,
+}
+
+impl ActBits {
+    /// All of them.
+    pub const ALL: &[Self] = &[Self::I8, Self::I16];
+
+    /// The name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::I8 => "i8",
+            Self::I16 => "i16",
+        }
+    }
+}
+
+impl fmt::Display for ActBits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for ActBits {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        let known = Self::ALL.iter().map(|a| a.name()).collect::<Vec<_>>().join(" ");
+        let found = Self::ALL.iter().copied().find(|a| a.name() == name);
+        found.ok_or_else(|| format!("no activations {name:?}; there are: {known}"))
+    }
+}
+
+impl ContextOptions {
+    fn choice<'a>(&self, repack: Option<&'a Arc<Repack>>) -> Choice<'a> {
+        Choice { isa: self.isa, repack, precise: self.act == ActBits::I16 }
+    }
 }
 
 impl Default for ContextOptions {
@@ -147,6 +196,7 @@ impl Default for ContextOptions {
             deterministic: false,
             memory: None,
             repack: true,
+            act: ActBits::default(),
         }
     }
 }
@@ -223,8 +273,8 @@ impl Context {
         let repack = model.repack(options, limit)?.cloned();
         let (plan, state_options) = loop {
             let n_ubatch = n_ubatch(&model, options, n_ctx);
-            let copy = repack.as_ref();
-            let plan = Plan::new(&model.hp, &model.spec, options.isa, copy, n_ctx, n_ubatch)?;
+            let choice = options.choice(repack.as_ref());
+            let plan = Plan::new(&model.hp, &model.spec, choice, n_ctx, n_ubatch)?;
             let state = StateOptions {
                 n_ctx,
                 n_seq: options.n_seq.max(1),
@@ -273,8 +323,8 @@ impl Context {
         let n_threads = options.n_threads.unwrap_or_else(default_threads).max(1);
         let n_ctx = options.n_ctx.unwrap_or(model.default_n_ctx()).max(1);
         let n_ubatch = n_ubatch(model, options, n_ctx);
-        let copy = model.repack(options, memory_limit())?;
-        let plan = Plan::new(&model.hp, &model.spec, options.isa, copy, n_ctx, n_ubatch)?;
+        let choice = options.choice(model.repack(options, memory_limit())?);
+        let plan = Plan::new(&model.hp, &model.spec, choice, n_ctx, n_ubatch)?;
         let state = StateOptions {
             n_ctx,
             n_seq: options.n_seq.max(1),

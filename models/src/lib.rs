@@ -22,8 +22,8 @@ mod step;
 pub mod team;
 
 pub use context::{
-    Context, ContextOptions, DEFAULT_N_CTX, DEFAULT_N_UBATCH, Estimate, KernelUse, MemoryUse,
-    Model, Text,
+    ActBits, Context, ContextOptions, DEFAULT_N_CTX, DEFAULT_N_UBATCH, Estimate, KernelUse,
+    MemoryUse, Model, Text,
 };
 pub use error::Error;
 pub use step::Row;

@@ -256,3 +256,22 @@ fn quantize_wide(x: &[f32], dst: &mut [u8]) {
         nsums16[i * 16..][..16].copy_from_slice(bytemuck::cast_slice(&n16));
     });
 }
+
+/// What a prepared column of `x` leaves out: `x` less the values that the column stands for.
+///
+/// # Panics
+/// When `rest` is not as long as `x`, or the column is shorter than one of so many values.
+pub(crate) fn residual(x: &[f32], column: &[u8], tag_of: u32, rest: &mut [f32]) {
+    assert_eq!(x.len(), rest.len(), "values and what is left of them");
+    let kp = padded(x.len());
+    let per_scale = if tag_of == tag(ActKind::Q8, Regime::Rows) { FINE } else { 32 };
+    let scales = &column[HEADER + kp..];
+    let groups = x.chunks(per_scale).zip(rest.chunks_mut(per_scale));
+    for (g, (x, rest)) in groups.enumerate() {
+        let q = &column[HEADER + g * per_scale..];
+        let d = scales[4 * g..].first_chunk().map_or(0.0, |&d| f32::from_le_bytes(d));
+        for ((rest, &x), &q) in rest.iter_mut().zip(x).zip(q) {
+            *rest = x - d * f32::from(q as i8);
+        }
+    }
+}

@@ -12,7 +12,7 @@ use crate::float::Weight;
 use crate::isa::Isa;
 use crate::out::Out;
 use crate::packed::driver::Fill;
-use crate::packed::{Layout, PACK_ROWS};
+use crate::packed::{Layout, PACK_ROWS, Packer, pack_group};
 use crate::panel::{self, Slab};
 use crate::span::{Bytes, Codes, Span};
 use crate::tile::{Head, Job, MAX_COLS, Unpack};
@@ -171,6 +171,21 @@ impl Kernels {
         assert_eq!(dst.len(), self.act.bytes(x.len()), "{}: bytes of a prepared column", self.id);
         // SAFETY: `kernels` hands out rows of this machine only.
         unsafe { (self.prepare)(x, dst, regime) }
+    }
+
+    /// Prepares two columns whose results add up to those of `x` with some 15 bits instead of 7: `x`
+    /// itself, and what its rounding leaves out. `rest` is scratch of the length of `x`.
+    ///
+    /// # Panics
+    /// When `dst` is not twice [`ActKind::bytes`] long, or `rest` not as long as `x`.
+    pub fn prepare_pair(&self, x: &[f32], dst: &mut [u8], regime: Regime, rest: &mut [f32]) {
+        let (first, second) = dst.split_at_mut(dst.len() / 2);
+        self.prepare(x, first, regime);
+        match self.act {
+            ActKind::F32 => rest.fill(0.0),
+            kind => act::residual(x, first, act::tag(kind, regime), rest),
+        }
+        self.prepare(rest, second, regime);
     }
 
     /// Multiplies for a step of at most [`Kernels::max_cols`] columns: `y[c][r] = w[r] . x[c]`.
@@ -455,6 +470,14 @@ macro_rules! packed_isas {
 
 macro_rules! packed_types {
     ($($ty:ident $name:literal $code:ty;)*) => {
+        /// What lays 16 rows of a type side by side, where there is such a layout.
+        pub(crate) fn packer(ty: TensorType) -> Option<Packer> {
+            match ty {
+                $(TensorType::$ty => Some(pack_group::<$code>),)*
+                _ => None,
+            }
+        }
+
         fn find_packed(ty: TensorType, isa: Isa) -> Option<&'static Kernels> {
             match ty {
                 $(TensorType::$ty => packed_isas!($code, $ty, $name, isa),)*

@@ -594,3 +594,27 @@ fn packed_rows_come_in_groups() {
     let case = Case::new(&mut rng, TensorType::Q8_0, 32, 17, 1);
     case.run(packed_kernels(TensorType::Q8_0, Isa::Scalar).unwrap().unwrap(), Regime::Rows);
 }
+
+#[test]
+fn a_pair_of_columns_stands_for_nearly_the_exact_values() {
+    let mut rng = Rng(11);
+    let k = 576;
+    let x: Vec<f32> = (0..k).map(|_| rng.value()).collect();
+    let q8 = [kernels(TensorType::Q8_0, Isa::Scalar), kernels(TensorType::Q8_0, Isa::detect())];
+    let wide = packed_kernels(TensorType::Q8_0, Isa::Scalar).unwrap().map(Ok);
+    for kern in q8.into_iter().chain(wide).map(Result::unwrap) {
+        for regime in [Regime::Rows, Regime::Panel] {
+            let mut pair = vec![0; 2 * kern.act().bytes(k)];
+            kern.prepare_pair(&x, &mut pair, regime, &mut vec![0.0; k]);
+            let (first, second) = pair.split_at(pair.len() / 2);
+            let regime = if kern.is_packed() { Regime::Panel } else { regime };
+            let sums = restored(kern.act(), first, k, regime);
+            let sums = sums.iter().zip(restored(kern.act(), second, k, regime)).map(|(a, b)| a + b);
+            for (i, y) in sums.enumerate() {
+                // at worst the largest of 32 values decides on the size of a step
+                let near = x[i / 32 * 32..][..32].iter().fold(0f32, |m, x| m.max(x.abs()));
+                assert!((x[i] - y).abs() <= near / 127.0 / 254.0, "{} became {y}", x[i]);
+            }
+        }
+    }
+}

@@ -2,6 +2,7 @@
 
 use anyhow::Context as _;
 use formats::Access;
+use models::ActBits;
 use models::ContextOptions;
 use pumice::{Model, ModelOptions, Session, SessionOptions};
 use quant::{Isa, KvType};
@@ -61,6 +62,10 @@ pub(super) struct EngineArgs {
     /// Read the model into memory instead of mapping the file
     #[arg(long)]
     pub(super) no_mmap: bool,
+    /// Activations that meet quantized weights: i8, or i16 (nearly exact, long prompts take twice the
+    /// time)
+    #[arg(long, value_name = "TYPE", default_value_t = ActBits::I8)]
+    pub(super) act: ActBits,
     /// Use the weights in place in the file instead of copying them into a faster layout
     #[arg(long)]
     pub(super) no_repack: bool,
@@ -114,6 +119,7 @@ impl EngineArgs {
                 isa,
                 deterministic: self.deterministic,
                 memory: None,
+                act: self.act,
                 repack: !(self.no_repack || self.no_mmap || self.mlock),
             },
             n_batch: self.batch_size as usize,

@@ -49,6 +49,7 @@ const UNSAFE_ROOMS: &[&str] = &[
     "quant/src/isa/",
     "quant/src/types/",
     "quant/src/attend/",
+    "quant/src/packed/",
     "quant/src/vector/",
     "quant/src/act.rs",
     "quant/src/float.rs",

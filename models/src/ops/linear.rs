@@ -20,6 +20,8 @@ pub(crate) struct Linear {
     pub(crate) m: Matrix,
     kernels: &'static Kernels,
     row_bytes: usize,
+    /// Columns that a row is prepared as: two hold what the rounding of one leaves out.
+    planes: usize,
 }
 
 /// Kinds of prepared rows.
@@ -39,21 +41,43 @@ impl Linear {
     pub(crate) fn new(
         m: Matrix,
         kernels: &'static Kernels,
+        precise: bool,
         n_ubatch: usize,
         w: &mut Widths,
     ) -> Self {
+        let planes = if precise && kernels.act() != ActKind::F32 { 2 } else { 1 };
         let row_bytes = m.row_bytes();
         let acts = &mut w.acts[slot(kernels.act())];
-        *acts = (*acts).max(kernels.act().bytes(m.cols));
-        w.cols = w.cols.max(m.cols);
-        w.panel = w.panel.max(kernels.panel_scratch(n_ubatch));
-        Linear { m, kernels, row_bytes }
+        let linear = Linear { m, kernels, row_bytes, planes };
+        *acts = (*acts).max(linear.act_bytes());
+        w.cols = w.cols.max(linear.m.cols);
+        w.panel = w.panel.max(kernels.panel_scratch(planes * n_ubatch));
+        w.precise |= planes > 1;
+        linear
+    }
+
+    /// Bytes of one prepared row.
+    fn act_bytes(&self) -> usize {
+        self.planes * self.kernels.act().bytes(self.m.cols)
+    }
+
+    /// Prepares one row for the kernels.
+    ///
+    /// # Safety
+    /// The scratch belongs to the caller.
+    unsafe fn prepare(&self, x: &[f32], dst: &mut [u8], regime: Regime, private: &Private) {
+        if self.planes == 1 {
+            return self.kernels.prepare(x, dst, regime);
+        }
+        // SAFETY: the caller's.
+        let rest = unsafe { private.rest.part_mut(0..x.len()) };
+        self.kernels.prepare_pair(x, dst, regime, rest);
     }
 
     /// Makes room for all rows of a micro-batch in every worker's own scratch.
     pub(crate) fn reserve_alone(&self, w: &mut Widths) {
         let acts = &mut w.head_acts[slot(self.kernels.act())];
-        *acts = (*acts).max(self.kernels.act().bytes(self.m.cols));
+        *acts = (*acts).max(self.act_bytes());
     }
 
     /// Makes room for the rows of several matrices at once; see [`apply_each`].
@@ -61,7 +85,7 @@ impl Linear {
         let mut sum = [0; N_KINDS];
         for linear in all {
             let act = linear.kernels.act();
-            sum[slot(act)] += act.bytes(linear.m.cols);
+            sum[slot(act)] += linear.act_bytes();
         }
         for (have, sum) in w.acts.iter_mut().zip(sum) {
             *have = sum.max(*have);
@@ -145,7 +169,7 @@ impl<'a> Acts<'a> {
 pub(crate) fn strides(users: &[&Linear]) -> [usize; N_KINDS] {
     let mut stride = [0; N_KINDS];
     for u in users {
-        stride[slot(u.kernels.act())] = u.kernels.act().bytes(u.m.cols);
+        stride[slot(u.kernels.act())] = u.act_bytes();
     }
     stride
 }
@@ -158,8 +182,9 @@ fn regime(cx: &Cx<'_>, n: usize) -> Regime {
 /// Writes row `row` prepared for all `users` to row `at` of `dst`.
 ///
 /// # Safety
-/// Nobody else touches row `at` of `dst`.
+/// Nobody else touches row `at` of `dst`; the scratch belongs to the caller.
 pub(crate) unsafe fn prepare_row(
+    private: &Private,
     row: &[f32],
     users: &[&Linear],
     (regime, stride): (Regime, [usize; N_KINDS]),
@@ -170,9 +195,11 @@ pub(crate) unsafe fn prepare_row(
     for u in users {
         let i = slot(u.kernels.act());
         if !std::mem::replace(&mut done[i], true) {
-            // SAFETY: the caller owns row `at`.
-            let bytes = unsafe { dst[i].part_mut(at * stride[i]..(at + 1) * stride[i]) };
-            u.kernels.prepare(row, bytes, regime);
+            // SAFETY: the caller owns row `at` and the scratch.
+            unsafe {
+                let bytes = dst[i].part_mut(at * stride[i]..(at + 1) * stride[i]);
+                u.prepare(row, bytes, regime, private);
+            }
         }
     }
 }
@@ -253,7 +280,7 @@ pub(crate) fn prepare<'a>(
     let one = |c: usize, dst: &[Buffer<u8>; N_KINDS]| {
         // SAFETY: the source is not written in this phase; row `c` of `dst` was claimed by this
         // worker or is private, as its scratch is.
-        unsafe { prepare_row(src.row(cx, private, c), users, (regime, stride), dst, c) };
+        unsafe { prepare_row(private, src.row(cx, private, c), users, (regime, stride), dst, c) };
     };
     if n <= SELF_SERVICE_ROWS {
         (0..n).for_each(|c| one(c, &private.acts));
@@ -315,6 +342,50 @@ pub(crate) unsafe fn multiply(
     y: *mut f32,
     stride: usize,
 ) {
+    if linear.planes == 1 {
+        // SAFETY: the caller's.
+        unsafe { product(private, linear, (expert, rows), (acts, n_cols), y, stride) };
+    } else {
+        for first in (rows.start..rows.end).step_by(MAX_CHUNK) {
+            let part = first..rows.end.min(first + MAX_CHUNK);
+            // SAFETY: the scratch belongs to this worker; the rest is the caller's.
+            unsafe {
+                let pairs = private.pairs.part_mut(0..2 * n_cols * part.len());
+                let to = pairs.as_mut_ptr();
+                product(private, linear, (expert, &part), (acts, 2 * n_cols), to, part.len());
+                for (c, pair) in pairs.chunks_exact(2 * part.len()).enumerate() {
+                    let y = y.add(c * stride + first - rows.start);
+                    let y = std::slice::from_raw_parts_mut(y, part.len());
+                    let (coarse, fine) = pair.split_at(part.len());
+                    y.copy_from_slice(coarse);
+                    cx.vec.add(y, fine);
+                }
+            }
+        }
+    }
+    let (scale, bias) = (linear.m.scale(expert), linear.m.bias(expert, rows));
+    if scale.is_some() || bias.is_some() {
+        for c in 0..n_cols {
+            // SAFETY: inside the area that the caller owns.
+            let y = unsafe { std::slice::from_raw_parts_mut(y.add(c * stride), rows.len()) };
+            scale.into_iter().for_each(|s| cx.vec.scale(y, s));
+            bias.into_iter().for_each(|b| cx.vec.add(y, b));
+        }
+    }
+}
+
+/// The products alone, for every prepared column: two for a row of a matrix that takes pairs.
+///
+/// # Safety
+/// As [`multiply`].
+unsafe fn product(
+    private: &Private,
+    linear: &Linear,
+    (expert, rows): (usize, &Range<usize>),
+    (acts, n_cols): (&Acts<'_>, usize),
+    y: *mut f32,
+    stride: usize,
+) {
     let kernels = linear.kernels;
     let data = linear.rows(expert, rows);
     let cols = linear.m.cols;
@@ -336,15 +407,6 @@ pub(crate) unsafe fn multiply(
         // SAFETY: as above.
         let scratch = unsafe { private.panel.part_mut(0..private.panel.len()) };
         kernels.panel(data, cols, rows.len(), &acts[..n_cols * one], n_cols, &mut out, scratch);
-    }
-    let (scale, bias) = (linear.m.scale(expert), linear.m.bias(expert, rows));
-    if scale.is_some() || bias.is_some() {
-        for c in 0..n_cols {
-            // SAFETY: inside the area that the caller owns.
-            let y = unsafe { std::slice::from_raw_parts_mut(y.add(c * stride), rows.len()) };
-            scale.into_iter().for_each(|s| cx.vec.scale(y, s));
-            bias.into_iter().for_each(|b| cx.vec.add(y, b));
-        }
     }
 }
 
@@ -388,7 +450,7 @@ pub(crate) fn apply_each<const N: usize>(
     // Each job's rows follow those of the jobs before it.
     let mut ends = [0; N_KINDS];
     let places = jobs.each_ref().map(|(_, linear, _)| {
-        let (kind, bytes) = (slot(linear.kernels.act()), linear.kernels.act().bytes(linear.m.cols));
+        let (kind, bytes) = (slot(linear.kernels.act()), linear.act_bytes());
         let start = ends[kind];
         ends[kind] += n * bytes;
         (kind, start, bytes)
@@ -402,7 +464,7 @@ pub(crate) fn apply_each<const N: usize>(
         unsafe {
             let at = start + c * bytes;
             let row = dst[kind].part_mut(at..at + bytes);
-            linear.kernels.prepare(src.row(cx, private, c), row, regime);
+            linear.prepare(src.row(cx, private, c), row, regime, private);
         }
     };
     if alone {
@@ -444,7 +506,7 @@ pub(crate) unsafe fn multiply_alone(
     unsafe {
         for row in 0..n {
             let x = from.get(row as u32, columns.clone());
-            prepare_row(x, &[linear], (regime, stride), &private.head_acts, row);
+            prepare_row(private, x, &[linear], (regime, stride), &private.head_acts, row);
         }
         let acts = Acts::new(regime, stride, &private.head_acts, n);
         let y = to.buffer.as_mut_ptr().add(first);

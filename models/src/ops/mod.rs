@@ -137,6 +137,15 @@ pub(crate) struct Widths {
     pub(crate) attend: usize,
     /// Bytes of one worker's panel scratch.
     pub(crate) panel: usize,
+    /// Whether rows are prepared as pairs of columns.
+    pub(crate) precise: bool,
+}
+
+impl Widths {
+    /// Floats of one worker's results for pairs of columns.
+    fn pairs(&self, n_ubatch: usize) -> usize {
+        if self.precise { 2 * n_ubatch.max(OUT_ROWS) * linear::MAX_CHUNK } else { 0 }
+    }
 }
 
 /// Scratch memory of a context. Every buffer is [n_ubatch, width].
@@ -191,6 +200,10 @@ pub(crate) struct Private {
     pub(crate) tile: Buffer<f32>,
     pub(crate) attend: Buffer<f32>,
     pub(crate) panel: Buffer<u8>,
+    /// What the first column of a pair leaves out.
+    pub(crate) rest: Buffer<f32>,
+    /// Results of both columns of pairs.
+    pub(crate) pairs: Buffer<f32>,
     /// Expert of each (row, choice), then the (row, choice) of each slot in expert order.
     pub(crate) routes: Buffer<u32>,
     pub(crate) route_weights: Buffer<f32>,
@@ -268,6 +281,8 @@ impl Buffers {
             tile: Buffer::new(n.max(OUT_ROWS) * linear::MAX_CHUNK),
             attend: Buffer::new(w.attend),
             panel: Buffer::new(w.panel),
+            rest: Buffer::new(if w.precise { w.cols } else { 0 }),
+            pairs: Buffer::new(w.pairs(n)),
             routes: Buffer::new(3 * slots + 2 * w.n_expert + 1),
             route_weights: Buffer::new(2 * slots),
         };
@@ -330,6 +345,7 @@ impl Buffers {
         let private = 4 * (w.cols + n_ubatch.max(OUT_ROWS) * linear::MAX_CHUNK + w.attend)
             + SELF_SERVICE_ROWS * acts
             + n_ubatch * w.head_acts.iter().sum::<usize>()
+            + 4 * (w.pairs(n_ubatch) + if w.precise { w.cols } else { 0 })
             + w.panel;
         (shared + n_threads * private) as u64
     }

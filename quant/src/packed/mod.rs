@@ -118,7 +118,7 @@ pub fn pack(ty: TensorType, src: &[u8], k: usize, dst: &mut [u8]) -> Result<(), 
     let group = PACK_ROWS * row_bytes;
     assert_eq!(src.len(), dst.len(), "{ty}: packed rows take as many bytes");
     assert!(src.len().is_multiple_of(group.max(1)), "{ty}: rows in groups of {PACK_ROWS}");
-    let one = types::packer(ty).ok_or_else(|| crate::table::unsupported(ty))?;
+    let one = crate::table::packer(ty).ok_or_else(|| crate::table::unsupported(ty))?;
     for (src, dst) in src.chunks_exact(group).zip(dst.chunks_exact_mut(group)) {
         one(src, row_bytes, dst);
     }
@@ -127,11 +127,14 @@ pub fn pack(ty: TensorType, src: &[u8], k: usize, dst: &mut [u8]) -> Result<(), 
 
 /// Whether rows of this type can lie side by side.
 pub fn is_packable(ty: TensorType) -> bool {
-    types::packer(ty).is_some()
+    crate::table::packer(ty).is_some()
 }
 
+/// [`pack_group`] of a type.
+pub(crate) type Packer = fn(&[u8], usize, &mut [u8]);
+
 /// Packs 16 rows of `row_bytes` bytes.
-fn pack_group<T: Layout>(src: &[u8], row_bytes: usize, dst: &mut [u8]) {
+pub(crate) fn pack_group<T: Layout>(src: &[u8], row_bytes: usize, dst: &mut [u8]) {
     let mut blocks = [[0; crate::tile::MAX_SPAN_BYTES]; PACK_ROWS];
     for (u, dst) in dst.chunks_exact_mut(PACK_ROWS * T::BYTES).enumerate() {
         for (r, block) in blocks.iter_mut().enumerate() {

@@ -2,35 +2,11 @@
 #![allow(unsafe_op_in_unsafe_fn, reason = "the contract of `Layout` covers every body")]
 
 use super::driver::Lanes;
-use super::{Field, Layout, PACK_ROWS, Sub, number, pack_group, quads, single};
+use super::{Field, Layout, PACK_ROWS, Sub, number, quads, single};
 use crate::types::iq::{E2M1_CODES, Iq4Nl, Iq4Xs, LEVEL_CODES, Mxfp4};
 use crate::types::k::{Q2K, Q3K, Q4K, Q5K, Q6K};
 use crate::types::q4::{Q4_0, Q4_1, Q5_0, Q5_1};
 use crate::types::q8::Q8_0;
-use formats::TensorType;
-
-/// Packs 16 rows of so many bytes each.
-type Packer = fn(&[u8], usize, &mut [u8]);
-
-/// The packer of a type that has a packed layout.
-pub(super) fn packer(ty: TensorType) -> Option<Packer> {
-    Some(match ty {
-        TensorType::Q4_0 => pack_group::<Q4_0>,
-        TensorType::Q4_1 => pack_group::<Q4_1>,
-        TensorType::Q5_0 => pack_group::<Q5_0>,
-        TensorType::Q5_1 => pack_group::<Q5_1>,
-        TensorType::Q8_0 => pack_group::<Q8_0>,
-        TensorType::Q2K => pack_group::<Q2K>,
-        TensorType::Q3K => pack_group::<Q3K>,
-        TensorType::Q4K => pack_group::<Q4K>,
-        TensorType::Q5K => pack_group::<Q5K>,
-        TensorType::Q6K => pack_group::<Q6K>,
-        TensorType::IQ4NL => pack_group::<Iq4Nl>,
-        TensorType::IQ4XS => pack_group::<Iq4Xs>,
-        TensorType::MXFP4 => pack_group::<Mxfp4>,
-        _ => return None,
-    })
-}
 
 /// Bytes `i` of the 16 rows, from a field of single bytes at `p`.
 #[inline(always)]

@@ -208,7 +208,7 @@ impl Moe {
                         None => x.copy_from_slice(part),
                     }
                     cx.vec.scale(x, routes.weights[choice]);
-                    linear::prepare_row(x, &users, form, &cx.bufs.expert_acts, s);
+                    linear::prepare_row(private, x, &users, form, &cx.bufs.expert_acts, s);
                 }
             }
         }
@@ -232,6 +232,7 @@ fn prepare_hidden<'a>(
     let shared_form =
         (regime, shared.map_or([0; linear::N_KINDS], |s| linear::strides(&[&s.down])));
     let n = if shared.is_some() { cx.n_rows() } else { 0 };
+    let private = &cx.bufs.private[w.index()];
     while let Some(range) = w.claim(slots + n, 8) {
         for s in range {
             // SAFETY: slots and rows are claimed; hidden rows were finished in the phase before,
@@ -239,11 +240,18 @@ fn prepare_hidden<'a>(
             unsafe {
                 if s < slots {
                     let h = cx.bufs.expert_h.part(s * n_ff..(s + 1) * n_ff);
-                    linear::prepare_row(h, &[&bank.down], form, &cx.bufs.expert_acts, s);
+                    linear::prepare_row(private, h, &[&bank.down], form, &cx.bufs.expert_acts, s);
                 } else if let Some(net) = shared {
                     let (row, width) = (s - slots, net.hidden.n_ff());
                     let h = cx.bufs.h.part(row * width..(row + 1) * width);
-                    linear::prepare_row(h, &[&net.down], shared_form, &cx.bufs.shared_acts, row);
+                    linear::prepare_row(
+                        private,
+                        h,
+                        &[&net.down],
+                        shared_form,
+                        &cx.bufs.shared_acts,
+                        row,
+                    );
                 }
             }
         }
