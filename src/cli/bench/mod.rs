@@ -11,8 +11,8 @@ use anyhow::bail;
 use formats::Access;
 use limits::Limits;
 use measure::Test;
-use models::ContextOptions;
 use models::device::default_threads;
+use models::{ActBits, ContextOptions};
 use pumice::synth::{Recipe, Shape};
 use pumice::{Model, ModelOptions};
 use quant::{Isa, KvType};
@@ -65,6 +65,9 @@ pub(super) struct Args {
     /// Read models into memory instead of mapping them
     #[arg(long)]
     no_mmap: bool,
+    /// Activations that meet quantized weights: i8 or i16 (nearly exact)
+    #[arg(long, value_name = "TYPE", default_value_t = ActBits::I8)]
+    act: ActBits,
     /// Use the weights in place instead of copying them into a faster layout
     #[arg(long)]
     no_repack: bool,
@@ -152,6 +155,7 @@ fn setups(args: &Args, isa: Isa, threads: &[usize]) -> anyhow::Result<Vec<Setup>
                             type_k,
                             type_v,
                             isa,
+                            act: args.act,
                             repack: !(args.no_repack || args.no_mmap),
                             ..ContextOptions::default()
                         };
