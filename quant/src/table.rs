@@ -334,6 +334,7 @@ const fn packed<R: PackedEntries, T: Layout>(
     };
     Kernels {
         act: ActKind::Wide,
+        panel_rows: if R::PANEL_ROWS < PACK_ROWS { PACK_ROWS } else { R::PANEL_ROWS },
         prepare: prepare_wide::<R>,
         ..kernels_of::<R>(ty, isa, id, drivers)
     }
@@ -451,6 +452,15 @@ macro_rules! packed_isas {
                     TensorType::$ty,
                     Isa::Scalar,
                     concat!($name, "-packed-scalar"),
+                );
+                Some(&K)
+            }
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => {
+                static K: Kernels = packed::<crate::isa::avx2::Row, $code>(
+                    TensorType::$ty,
+                    Isa::Avx2,
+                    concat!($name, "-packed-avx2"),
                 );
                 Some(&K)
             }

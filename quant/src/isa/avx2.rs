@@ -9,12 +9,14 @@
 use std::arch::x86_64::*;
 
 use super::Simd;
+use crate::packed::driver::Lanes;
 use crate::types::books::{Book4, Book8};
 
 /// Token of the row.
 #[derive(Clone, Copy)]
 pub(crate) struct Avx2;
 
+super::packed_entries!(Avx2, "avx2,fma,f16c");
 super::entries!(Avx2, crate::act::quantize, "avx2,fma,f16c");
 
 /// Sum of eight lanes in a fixed order.
@@ -555,5 +557,54 @@ impl Simd for Avx2 {
             let q = _mm256_setr_epi32(at(0), at(1), at(2), at(3), at(4), at(5), at(6), at(7));
             flagged(q, flags, table, codes, v);
         }
+    }
+}
+
+impl Lanes for Avx2 {
+    type N = __m256i;
+
+    #[inline(always)]
+    unsafe fn zero_n() -> __m256i {
+        _mm256_setzero_si256()
+    }
+    #[inline(always)]
+    unsafe fn start(p: *const u8, shift: u32) -> __m256i {
+        _mm256_set1_epi32(p.cast::<i32>().read_unaligned() << shift)
+    }
+    #[inline(always)]
+    unsafe fn add_n(a: __m256i, b: __m256i) -> __m256i {
+        _mm256_add_epi32(a, b)
+    }
+    #[inline(always)]
+    unsafe fn dp(acc: __m256i, u: __m256i, x: __m256i, max: u8) -> __m256i {
+        let pairs = |u| _mm256_madd_epi16(_mm256_maddubs_epi16(u, x), _mm256_set1_epi16(1));
+        if max < 128 {
+            return _mm256_add_epi32(acc, pairs(u));
+        }
+        // two products of 255 and 127 do not fit 16 bits; of 127 or 128 and 127 they do
+        let top = _mm256_set1_epi8(-128);
+        let low = pairs(_mm256_andnot_si256(top, u));
+        _mm256_add_epi32(_mm256_add_epi32(acc, low), pairs(_mm256_and_si256(top, u)))
+    }
+    #[inline(always)]
+    unsafe fn float(n: __m256i) -> __m256 {
+        _mm256_cvtepi32_ps(n)
+    }
+    #[inline(always)]
+    unsafe fn load_u8(p: *const u8) -> __m256 {
+        _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(p.cast())))
+    }
+    #[inline(always)]
+    unsafe fn load_i8(p: *const u8) -> __m256 {
+        _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(p.cast())))
+    }
+    #[inline(always)]
+    unsafe fn field(q: __m256i, shift: i32, mask: u8) -> __m256i {
+        let q = match shift {
+            0 => q,
+            1.. => _mm256_srl_epi32(q, _mm_cvtsi32_si128(shift)),
+            _ => _mm256_sll_epi32(q, _mm_cvtsi32_si128(-shift)),
+        };
+        _mm256_and_si256(q, _mm256_set1_epi8(mask as i8))
     }
 }

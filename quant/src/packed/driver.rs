@@ -25,8 +25,8 @@ pub(crate) trait Lanes: Simd {
     unsafe fn start(p: *const u8, shift: u32) -> Self::N;
     /// Lane-wise sum.
     unsafe fn add_n(a: Self::N, b: Self::N) -> Self::N;
-    /// Adds, per lane, the sum of four products of unsigned `u` and signed `x >= -127`; exact.
-    unsafe fn dp(acc: Self::N, u: Self::Q, x: Self::Q) -> Self::N;
+    /// Adds, per lane, the sum of four products of unsigned `u <= max` and signed `x >= -127`; exact.
+    unsafe fn dp(acc: Self::N, u: Self::Q, x: Self::Q, max: u8) -> Self::N;
     /// As floats; exact below 2^24.
     unsafe fn float(n: Self::N) -> Self::F;
     /// `L` unsigned bytes as floats.
@@ -225,7 +225,7 @@ unsafe fn sums<S: Lanes, T: Layout, const V: usize, const C: usize, const B: usi
             for j in 0..C {
                 let x = S::splat_q(t.x[j].add(act::HEADER + 32 * at + T::GROUP * h + 4 * i));
                 let chain = if two && i % 2 == 1 { &mut second } else { &mut n };
-                chain[v][j] = S::dp(chain[v][j], q, x);
+                chain[v][j] = S::dp(chain[v][j], q, x, T::MAX);
             }
         }
     }
