@@ -5,13 +5,14 @@
 //! - [`kernels`] is the table of (tensor type, instruction set) to matrix kernels: [`Kernels::rows`]
 //!   for steps of up to 16 columns, [`Kernels::panel`] for long prefill, both over columns made by
 //!   [`Kernels::prepare`].
+//! - [`pack`] lays 16 rows side by side, which [`packed_kernels`] multiply fastest of all.
 //! - [`Vector`] has everything else over rows of floats (norms, activations, softmax, rotary
 //!   embedding, conversions), and [`attend()`] the attention of one key/value head over pages of
 //!   the cache, whose types are [`KvType`].
 //!
 //! To a kernel every quantized type is one thing: groups of 16 or 32 small integer codes with a
 //! scale and an offset, `w = d * (code - offset) + m`. A type is an unpacker that says so (`types`);
-//! the drivers (`tile`, `span`, `panel`, `float`) are generic over the primitives of an instruction
+//! the drivers (`tile`, `span`, `panel`, `packed`, `float`) are generic over the primitives of an instruction
 //! set row (`isa`), and only `tile` over the type.
 
 mod act;
