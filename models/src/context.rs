@@ -6,7 +6,7 @@ mod encode;
 pub use embed::Text;
 
 use crate::arch;
-use crate::device::{MemoryLimit, Repack, default_threads, memory_limit};
+use crate::device::{MemoryLimit, Repack, available_memory, default_threads, memory_limit};
 use crate::error::Error;
 use crate::exec;
 use crate::hparams::Hparams;
@@ -74,6 +74,12 @@ impl Model {
         self.hp.n_ctx_train.min(DEFAULT_N_CTX).min(most)
     }
 
+    /// Bytes of weights that were laid side by side so far, of how many, while or after a context is
+    /// made; `None` when nobody asked for it.
+    pub fn repacked(&self) -> Option<(u64, u64)> {
+        self.repack.get().map(|copy| copy.progress())
+    }
+
     /// Where rows are laid side by side for `options`; `None` when that is not wanted, gains nothing or
     /// memory is short.
     fn repack(
@@ -84,13 +90,15 @@ impl Model {
         if !options.repack || options.isa == Isa::Scalar {
             return Ok(None);
         }
-        // The pages of a mapped file are given back; a file in memory stays.
-        let copies = if self.gguf().is_mapped() { 1 } else { 2 };
-        let taken = self.weight_bytes().saturating_mul(copies);
-        if limit.is_some_and(|l| taken > l.bytes / 4 * 3) {
-            return Ok(None);
-        }
         if self.repack.get().is_none() {
+            // The pages of a mapped file are given back; a file in memory stays.
+            let copies = if self.gguf().is_mapped() { 1 } else { 2 };
+            let taken = self.weight_bytes().saturating_mul(copies);
+            if limit.is_some_and(|l| taken > l.bytes / 4 * 3)
+                || available_memory().is_some_and(|free| self.weight_bytes() > free / 10 * 9)
+            {
+                return Ok(None);
+            }
             let copy = Arc::new(Repack::new(self.gguf())?);
             // Another thread may have been first: then that one is used.
             let _ = self.repack.set(copy);

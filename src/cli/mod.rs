@@ -9,6 +9,7 @@ mod doctor;
 mod embed;
 mod inspect;
 mod interrupt;
+mod loading;
 mod logits;
 mod options;
 mod out;

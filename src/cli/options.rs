@@ -147,7 +147,9 @@ impl EngineArgs {
     /// # Errors
     /// As [`Session::new`].
     pub(super) fn session(&self, model: &Model) -> anyhow::Result<Session> {
-        let session = Session::new(model, &self.session_options()?).with_context(|| {
+        let options = self.session_options()?;
+        let made = super::loading::watched(model, self.quiet, || Session::new(model, &options));
+        let session = made.with_context(|| {
             let path = model.gguf().path().map(|p| p.display().to_string());
             format!("cannot run {}", path.unwrap_or_default())
         })?;

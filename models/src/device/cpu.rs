@@ -50,10 +50,25 @@ pub fn cpu_time() -> Option<Duration> {
     None
 }
 
+/// Memory that nobody uses or that the system can free at once, such as cached files; `None` where it
+/// does not say.
+pub fn available_memory() -> Option<u64> {
+    #[cfg(target_os = "linux")]
+    return meminfo("MemAvailable:");
+    #[cfg(not(target_os = "linux"))]
+    None
+}
+
 #[cfg(target_os = "linux")]
 fn physical_memory() -> Option<u64> {
+    meminfo("MemTotal:")
+}
+
+/// A line of the system's table, in bytes.
+#[cfg(target_os = "linux")]
+fn meminfo(name: &str) -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|l| l.strip_prefix("MemTotal:"))?;
+    let line = text.lines().find_map(|l| l.strip_prefix(name))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     kib.checked_mul(1024)
 }

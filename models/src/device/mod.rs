@@ -7,6 +7,6 @@ mod repack;
 mod weights;
 
 pub use buffer::Buffer;
-pub use cpu::{MemoryLimit, cpu_time, default_threads, memory_limit};
+pub use cpu::{MemoryLimit, available_memory, cpu_time, default_threads, memory_limit};
 pub use repack::Repack;
 pub use weights::Weights;

@@ -9,6 +9,7 @@ use crate::team::{Cancel, Team};
 use formats::{Gguf, TensorType};
 use quant::PACK_ROWS;
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Bytes that a worker copies at a time, about.
@@ -27,6 +28,8 @@ pub struct Repack {
     shift: usize,
     memory: Buffer<u8>,
     jobs: Mutex<Jobs>,
+    /// Bytes packed so far, and asked for.
+    progress: [AtomicU64; 2],
 }
 
 #[derive(Debug, Default)]
@@ -63,7 +66,14 @@ impl Repack {
         let shift = largest.1.saturating_sub(base).wrapping_neg() % ALIGN;
         let memory = Buffer::new(end.saturating_sub(base) + shift);
         memory.advise_huge();
-        Ok(Repack { file: file.clone(), base, shift, memory, jobs: Mutex::default() })
+        Ok(Repack {
+            file: file.clone(),
+            base,
+            shift,
+            memory,
+            jobs: Mutex::default(),
+            progress: Default::default(),
+        })
     }
 
     /// Where the rows of `data`, `[.., cols]`, will lie side by side once [`Repack::fill`] was called;
@@ -78,10 +88,17 @@ impl Repack {
             Some((_, &stop)) if stop > at => return None,
             _ => {
                 jobs.parts.insert(at, end);
+                self.progress[1].fetch_add(data.len() as u64, Ordering::Relaxed);
                 jobs.asked.push(Job { ty, cols, from: data.clone(), at });
             }
         }
         Some(Weights::packed(self, at..end))
+    }
+
+    /// Bytes packed so far, and asked for.
+    pub fn progress(&self) -> (u64, u64) {
+        let [done, all] = [0, 1].map(|i| self.progress[i].load(Ordering::Relaxed));
+        (done.min(all), all)
     }
 
     /// The bytes of the copy.
@@ -116,6 +133,7 @@ impl Repack {
                     // not done.
                     let dst = unsafe { self.memory.part_mut(to) };
                     let packed = quant::pack(job.ty, &job.from[range.clone()], job.cols, dst);
+                    self.progress[0].fetch_add(range.len() as u64, Ordering::Relaxed);
                     debug_assert!(packed.is_ok(), "a plan asks for types that can be packed");
                 }
             }
