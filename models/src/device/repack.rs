@@ -12,8 +12,9 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Bytes that a worker copies at a time, about.
-const CHUNK: usize = 256 << 10;
+/// Bytes that a worker copies at a time, about; then their pages are given back, so that never more
+/// than this of a tensor is there twice.
+const CHUNK: usize = 1 << 20;
 /// Cache lines.
 const ALIGN: usize = 64;
 
@@ -133,6 +134,7 @@ impl Repack {
                     // not done.
                     let dst = unsafe { self.memory.part_mut(to) };
                     let packed = quant::pack(job.ty, &job.from[range.clone()], job.cols, dst);
+                    self.file.forget(&job.from[range.clone()]);
                     self.progress[0].fetch_add(range.len() as u64, Ordering::Relaxed);
                     debug_assert!(packed.is_ok(), "a plan asks for types that can be packed");
                 }
@@ -140,9 +142,7 @@ impl Repack {
             Ok(())
         });
         outcome.map_err(Error::from)?;
-        for job in std::mem::take(&mut jobs.asked) {
-            self.file.forget(&job.from);
-        }
+        jobs.asked.clear();
         Ok(())
     }
 }
