@@ -33,6 +33,7 @@ pub mod sample;
 mod session;
 pub mod synth;
 pub mod text;
+pub mod tuning;
 
 pub use embedder::{EmbedOptions, Embedder, TextTokens, pair_tokens, text_tokens};
 pub use error::{Error, ErrorKind};

@@ -83,6 +83,71 @@ fn bench_refuses_what_cannot_be_measured() {
 }
 
 #[test]
+fn a_profile_says_where_the_time_went() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = tiny(folder.path(), "q4_0");
+    let args = ["bench", "-m", &path, "-p", "32", "-n", "3", "-r", "1", "-q", "--no-limits"];
+    let out = pumice(&[&args[..], &["--profile", "-o", "json"]].concat());
+    let all: Vec<Value> = serde_json::from_slice(&out.stdout).unwrap();
+    for (entry, steps) in all.iter().zip([1, 3]) {
+        let profile = &entry["profile"];
+        assert_eq!(profile["n_steps"], steps);
+        let phases = profile["phases"].as_array().unwrap();
+        let name = |p: &Value| p["phase"].as_str().unwrap().to_owned();
+        let names: Vec<String> = phases.iter().map(name).collect();
+        for phase in ["embed", "norm", "qkv", "attention", "attn_out", "gate_up", "down", "output"]
+        {
+            assert!(names.iter().any(|n| n == phase), "{phase} in {names:?}");
+        }
+    }
+    let table = text(&pumice(&[&args[..], &["--profile"]].concat()).stdout);
+    assert!(table.contains("| gate_up ") && table.contains("3 steps of"), "{table}");
+    let plain: Vec<Value> =
+        serde_json::from_slice(&pumice(&[&args[..], &["-o", "json"]].concat()).stdout).unwrap();
+    assert!(plain[0]["profile"].is_null(), "nobody asked for it");
+}
+
+#[test]
+fn kernels_are_measured_by_type() {
+    let out = pumice(&["bench", "--kernels", "q4_0,Q8_0", "--isa", "scalar", "-o", "json"]);
+    assert!(out.status.success(), "{}", text(&out.stderr));
+    let all: Vec<Value> = serde_json::from_slice(&out.stdout).unwrap();
+    for ty in ["Q4_0", "Q8_0"] {
+        for driver in ["rows", "panel"] {
+            let found = all.iter().find(|e| e["type"] == ty && e["driver"] == driver);
+            let cycles = found.and_then(|e| e["cycles_per_32"].as_f64());
+            assert!(cycles.is_some_and(|c| c > 0.0), "{ty} {driver}: {found:?}");
+        }
+    }
+    let out = pumice(&["bench", "--kernels", "q9"]);
+    assert!(!out.status.success() && text(&out.stderr).contains("--kernels q9"));
+}
+
+#[test]
+fn what_tune_finds_is_kept_shown_and_passed_over_when_damaged() {
+    let home = tempfile::tempdir().unwrap();
+    let pumice = |args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_pumice"));
+        command.args(args).env("PUMICE_HOME", home.path()).env_remove("PUMICE_NO_TUNE_FILE");
+        command.output().unwrap()
+    };
+    let doctor = || text(&pumice(&["doctor", "--no-measure", "--isa", "scalar"]).stdout);
+    assert!(doctor().contains("`pumice tune` finds out"), "{}", doctor());
+    // The machine is written as this one is: a file that nobody measured, but that fits.
+    let file = home.path().join("tuning.json");
+    std::fs::write(&file, "{\"form\": 1, \"machine\": {}}").unwrap();
+    let path = tiny(home.path(), "q4_0");
+    let run = ["run", "-m", &path, "--raw", "-p", "hi", "-n", "1", "--no-stdin"];
+    let out = pumice(&run);
+    assert!(out.status.success(), "a damaged hint is no reason to fail");
+    assert!(text(&out.stderr).contains("passing over what `pumice tune` found"), "{out:?}");
+    assert!(doctor().contains("not used: "), "{}", doctor());
+    let out = pumice(&[&run[..], &["--no-tune-file"]].concat());
+    assert!(!text(&out.stderr).contains("passing over"), "{out:?}");
+    assert_eq!(std::fs::read_to_string(&file).unwrap().len(), 27, "left as it was");
+}
+
+#[test]
 fn doctor_names_the_machine_and_what_a_model_needs() {
     let out = pumice(&["doctor", "--no-measure"]);
     let said = text(&out.stdout);

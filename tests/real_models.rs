@@ -277,6 +277,7 @@ fn bits(model: &Arc<Model>, ids: &[u32], threads: usize, ub: usize, strict: bool
         n_ctx: Some(256),
         n_ubatch: ub,
         n_threads: Some(threads),
+        steady: true,
         isa: isa(),
         deterministic: strict,
         ..ContextOptions::default()
@@ -322,6 +323,7 @@ fn check_beside(file: &str) {
             n_ctx: Some(64),
             n_seq: 16,
             n_threads: Some(2),
+            steady: true,
             isa: isa(),
             ..ContextOptions::default()
         };

@@ -6,16 +6,19 @@ mod encode;
 pub use embed::Text;
 
 use crate::arch;
-use crate::device::{MemoryLimit, Repack, available_memory, default_threads, memory_limit};
+use crate::device::{
+    MemoryLimit, Repack, available_memory, default_threads, memory_limit, usable_threads,
+};
 use crate::error::Error;
 use crate::exec;
 use crate::hparams::Hparams;
 use crate::ops::{Buffers, Cx, OUT_ROWS};
 use crate::plan::{Choice, Plan};
+use crate::profile::Profile;
 use crate::spec::ModelSpec;
 use crate::state::{State, StateOptions};
 use crate::step::{self, Batch, Row};
-use crate::team::{Cancel, Stop, Team};
+use crate::team::{Cancel, Stop, Team, TeamOptions, Worker};
 use formats::{Gguf, TensorType};
 use quant::{Isa, KvType, Vector};
 use std::fmt;
@@ -129,8 +132,16 @@ pub struct ContextOptions {
     pub type_k: KvType,
     /// Type of cached values.
     pub type_v: KvType,
-    /// Worker threads; `None` = the physical cores that the process may use.
+    /// Worker threads; `None` = the physical cores that the process may use. Never more than
+    /// processors that it may use, unless [`ContextOptions::steady`].
     pub n_threads: Option<usize>,
+    /// Worker threads of steps of many rows (prompts); `None` = as many as of others.
+    pub n_threads_batch: Option<usize>,
+    /// Every step on exactly so many threads, also where there are fewer processors or others keep
+    /// them busy: for tests and measurements of the team itself.
+    pub steady: bool,
+    /// Tie each worker to a processor; the first worker is the thread that makes the context.
+    pub pin: bool,
     /// Instruction set of the kernels.
     pub isa: Isa,
     /// The same bits for every size of micro-batch, at the price of speed in long prompts.
@@ -200,6 +211,9 @@ impl Default for ContextOptions {
             type_k: KvType::F16,
             type_v: KvType::F16,
             n_threads: None,
+            n_threads_batch: None,
+            steady: false,
+            pin: false,
             isa: Isa::detect(),
             deterministic: false,
             memory: None,
@@ -273,7 +287,8 @@ impl Context {
     /// Tensors that do not fit the architecture, types without kernels, or [`Error::Memory`] when
     /// weights, cache and scratch exceed what the machine or the cgroup has.
     pub fn new(model: Arc<Model>, options: &ContextOptions) -> Result<Context, Error> {
-        let n_threads = options.n_threads.unwrap_or_else(default_threads).max(1);
+        let threads = threads(options);
+        let n_threads = threads.most();
         let mut n_ctx = options.n_ctx.unwrap_or(model.default_n_ctx()).max(1);
         let first = n_ctx;
         let given = options.memory.map(|bytes| MemoryLimit { bytes, source: "the options" });
@@ -298,7 +313,7 @@ impl Context {
                 Err(e) => return Err(e),
             }
         };
-        let mut team = Team::new(n_threads)
+        let mut team = Team::with(threads)
             .map_err(|source| Error::System { what: "cannot start a worker thread", source })?;
         if let Some(copy) = &repack {
             copy.fill(&mut team)?;
@@ -328,7 +343,8 @@ impl Context {
     /// # Errors
     /// Tensors that do not fit the architecture, or types without kernels.
     pub fn estimate(model: &Model, options: &ContextOptions) -> Result<Estimate, Error> {
-        let n_threads = options.n_threads.unwrap_or_else(default_threads).max(1);
+        let threads = threads(options);
+        let n_threads = threads.most();
         let n_ctx = options.n_ctx.unwrap_or(model.default_n_ctx()).max(1);
         let n_ubatch = n_ubatch(model, options, n_ctx);
         let choice = options.choice(model.repack(options, memory_limit())?);
@@ -363,6 +379,16 @@ impl Context {
     /// Worker threads.
     pub fn n_threads(&self) -> usize {
         self.team.n_threads()
+    }
+
+    /// Begins to note where the time of steps goes, anew, or ends it.
+    pub fn set_profiled(&mut self, on: bool) {
+        self.team.set_profiled(on);
+    }
+
+    /// Where the time of steps went since [`Context::set_profiled`].
+    pub fn profile(&self) -> Profile {
+        self.team.profile()
     }
 
     /// Instruction set of the kernels.
@@ -542,7 +568,7 @@ impl Context {
         let (mut at, mut wanted) = groups.next().unwrap_or_default();
         let mut first = true;
         loop {
-            self.team.run(cancel, &|w| -> Result<(), Stop> {
+            let job = |w: &Worker<'_>| -> Result<(), Stop> {
                 if first {
                     exec::layers(w, &cx, &plan.stack, &plan.ropes, narrow)?;
                 }
@@ -550,7 +576,11 @@ impl Context {
                     Some(output) if !at.is_empty() => exec::output(w, &cx, plan, output, at),
                     _ => Ok(()),
                 }
-            })?;
+            };
+            match first {
+                true => self.team.step(self.batch.rows.len(), cancel, &job)?,
+                false => self.team.again(cancel, &job)?,
+            }
             first = false;
             for (i, &row) in wanted.iter().enumerate() {
                 let n = self.plan.widths.n_vocab;
@@ -587,6 +617,18 @@ fn n_ubatch(model: &Model, options: &ContextOptions, n_ctx: usize) -> usize {
     match model.spec.is_causal() && model.spec.encoder.is_none() {
         true => options.n_ubatch.clamp(1, n_ctx),
         false => options.n_ubatch.max(n_ctx),
+    }
+}
+
+/// Threads that options ask for, no more than can run at a time unless they insist.
+fn threads(options: &ContextOptions) -> TeamOptions {
+    let most = if options.steady { usize::MAX } else { usable_threads() };
+    let n_threads = options.n_threads.unwrap_or_else(default_threads).clamp(1, most);
+    TeamOptions {
+        n_threads,
+        n_threads_batch: options.n_threads_batch.unwrap_or(n_threads).clamp(1, most),
+        steady: options.steady,
+        pin: options.pin,
     }
 }
 
@@ -633,7 +675,8 @@ mod tests {
         let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data/archs");
         let file = data.join("llama-yarn/model.gguf");
         let gguf = Gguf::open(&file, formats::Access::Read).unwrap();
-        let options = ContextOptions { n_threads: Some(n_threads), ..ContextOptions::default() };
+        let n_threads = Some(n_threads);
+        let options = ContextOptions { n_threads, steady: true, ..ContextOptions::default() };
         Context::new(Arc::new(Model::new(Arc::new(gguf)).unwrap()), &options).unwrap()
     }
 

@@ -5,6 +5,7 @@ use crate::ops::linear::{self, Dest, Linear, Source};
 use crate::ops::rope::RopeTable;
 use crate::ops::{Cx, OUT_ROWS};
 use crate::plan::{After, BranchPlan, InputPlan, Op, Plan, StackPlan, StagePlan};
+use crate::profile::Phase;
 use crate::step::{Batch, Row};
 use crate::team::{Stop, Worker};
 
@@ -80,6 +81,7 @@ fn pick_rows(w: &Worker<'_>, cx: &Cx<'_>, with_kept: bool) -> Result<(), Stop> {
 
 /// Token rows to the stream, and the rotations of their positions.
 fn embed(w: &Worker<'_>, cx: &Cx<'_>, plan: &StackPlan, ropes: &[RopeTable]) -> Result<(), Stop> {
+    w.enter(Phase::Embed);
     let n_embd = cx.bufs.widths.n_embd;
     while let Some(range) = w.claim(cx.n_rows(), 4) {
         for r in range {
@@ -138,6 +140,7 @@ fn keep(w: &Worker<'_>, cx: &Cx<'_>) -> Result<(), Stop> {
 fn run(w: &Worker<'_>, cx: &Cx<'_>, b: &BranchPlan, il: usize, dest: Dest<'_>) -> Result<(), Stop> {
     let rows = Source::plain(cx.read(b.read), cx.bufs.widths.n_embd);
     let src = &Source { norm: b.norm.as_ref(), layer: Some(il), ..rows };
+    w.enter(phase(&b.op));
     match &b.op {
         Op::Attention(op) => op.run(w, cx, src, dest),
         Op::Mla(op) => op.run(w, cx, src, dest),
@@ -147,6 +150,18 @@ fn run(w: &Worker<'_>, cx: &Cx<'_>, b: &BranchPlan, il: usize, dest: Dest<'_>) -
         Op::Linear(op) => op.run(w, cx, src, dest),
         Op::LowRank(op) => op.run(w, cx, src, dest),
         Op::PerLayer(op) => op.run(w, cx, src, dest),
+    }
+}
+
+/// What a body begins with, or all that it is.
+fn phase(op: &Op) -> Phase {
+    match op {
+        Op::Attention(_) => Phase::Qkv,
+        Op::Mla(_) => Phase::Mla,
+        Op::Ffn(_) => Phase::Hidden,
+        Op::Moe(_) => Phase::Moe,
+        Op::Recurrent(_) => Phase::Recurrent,
+        Op::Linear(_) | Op::LowRank(_) | Op::PerLayer(_) => Phase::Other,
     }
 }
 
@@ -193,6 +208,7 @@ fn finish(
     after: &After,
     dest: Dest<'_>,
 ) -> Result<(), Stop> {
+    w.enter(Phase::Finish);
     let n_embd = cx.bufs.widths.n_embd;
     let (buffer, keep) = match dest {
         Dest::Set(buffer, _) => (buffer, false),
@@ -237,6 +253,7 @@ pub(crate) fn output(
     output: &Linear,
     wanted: &[u32],
 ) -> Result<(), Stop> {
+    w.enter(Phase::Output);
     debug_assert!(wanted.len() <= OUT_ROWS, "the logits buffer holds OUT_ROWS rows");
     let (n_embd, n_vocab) = (cx.bufs.widths.n_embd, cx.bufs.widths.n_vocab);
     let src = Source {
@@ -270,6 +287,7 @@ pub(crate) fn output(
 
 /// The wanted rows after the final norm, to the start of the buffer of results, one after another.
 pub(crate) fn finals(w: &Worker<'_>, cx: &Cx<'_>, plan: &StackPlan) -> Result<(), Stop> {
+    w.enter(Phase::Finish);
     let (n_embd, wanted) = (cx.bufs.widths.n_embd, &cx.batch.wanted);
     while let Some(range) = w.claim(wanted.len(), 4) {
         for i in range {

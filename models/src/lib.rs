@@ -15,6 +15,7 @@ mod exec;
 pub mod hparams;
 mod ops;
 mod plan;
+pub mod profile;
 pub mod quirks;
 pub mod spec;
 pub mod state;

@@ -73,6 +73,7 @@ fn threaded(case: &Case, n_seq: usize, n_threads: usize) -> Result<Context, mode
         type_k: KvType::F32,
         type_v: KvType::F32,
         n_threads: Some(n_threads),
+        steady: true,
         isa: isa(),
         ..ContextOptions::default()
     };

@@ -6,6 +6,7 @@ use super::options::EngineArgs;
 use super::out;
 use models::device::{default_threads, memory_limit};
 use models::{Context, ContextOptions};
+use pumice::tuning::Found;
 use quant::Isa;
 use std::process::ExitCode;
 
@@ -25,7 +26,7 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let options = args.engine.session_options()?.context;
     let n_threads = options.n_threads.unwrap_or_else(default_threads);
-    let mut text = machine(options.isa, n_threads);
+    let mut text = machine(options.isa, n_threads) + &tuned(args, options.isa);
     let measured = if args.no_measure {
         None
     } else {
@@ -57,6 +58,20 @@ fn machine(isa: Isa, n_threads: usize) -> String {
         isa.name(),
         rows.join(", "),
     )
+}
+
+/// What `pumice tune` found out.
+fn tuned(args: &Args, isa: Isa) -> String {
+    let said = match super::tune::stored(isa) {
+        _ if args.engine.no_tune_file => "not heeded (--no-tune-file)".into(),
+        Found::Nothing => "not yet: `pumice tune` finds out what is fastest here".into(),
+        Found::Unusable(why) => format!("not used: {why}"),
+        Found::Tuning(t) => format!(
+            "{} threads for tokens, {} for prompts, weights asked for {} bytes ahead",
+            t.n_threads, t.n_threads_batch, t.prefetch_bytes
+        ),
+    };
+    format!("tuned         {said}\n")
 }
 
 fn limits(m: Measured, n_threads: usize) -> String {

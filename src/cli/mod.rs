@@ -22,6 +22,7 @@ mod run;
 mod synth;
 mod template;
 mod tokenize;
+mod tune;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use std::process::ExitCode;
@@ -65,6 +66,8 @@ enum Command {
     Bench(Box<bench::Args>),
     /// Say what this machine is, which kernels run and what speed to expect
     Doctor(Box<doctor::Args>),
+    /// Find out what is fastest on this machine, and keep it
+    Tune(tune::Args),
     /// Write a model of a known shape with random weights, to measure speed on
     Synth(synth::Args),
     /// Fetch a model by name
@@ -106,6 +109,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Logits(args) => logits::run(args),
         Command::Bench(args) => bench::run(&args),
         Command::Doctor(args) => doctor::run(&args),
+        Command::Tune(args) => tune::run(&args),
         Command::Synth(args) => synth::run(&args),
         #[cfg(feature = "hub")]
         Command::Pull(args) => pull::pull(&args),

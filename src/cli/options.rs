@@ -1,9 +1,11 @@
 //! The engine's options: one struct on every command that loads a model.
 
+use super::tune;
 use anyhow::Context as _;
 use formats::Access;
 use models::ActBits;
 use models::ContextOptions;
+use pumice::tuning::{Found, Tuning};
 use pumice::{Model, ModelOptions, Session, SessionOptions};
 use quant::{Isa, KvType};
 use std::ffi::OsString;
@@ -11,8 +13,12 @@ use std::path::{Path, PathBuf};
 
 /// Short forms of more than one letter, which people's fingers know; clap has none, so they are
 /// turned into the long ones.
-const SHORT_FORMS: &[(&str, &str)] =
-    &[("-ub", "--ubatch-size"), ("-ctk", "--cache-type-k"), ("-ctv", "--cache-type-v")];
+const SHORT_FORMS: &[(&str, &str)] = &[
+    ("-ub", "--ubatch-size"),
+    ("-tb", "--threads-batch"),
+    ("-ctk", "--cache-type-k"),
+    ("-ctv", "--cache-type-v"),
+];
 
 /// The arguments with short forms of several letters replaced; what follows `--` is left alone.
 pub(super) fn long_forms(
@@ -36,6 +42,12 @@ pub(super) struct EngineArgs {
     /// Threads [default: physical cores that the process may use]
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(super) threads: Option<u16>,
+    /// Threads of prompts [default: as --threads] [short form: -tb]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(super) threads_batch: Option<u16>,
+    /// Tie each thread to a processor
+    #[arg(long)]
+    pub(super) pin: bool,
     /// Positions of the context [default: the model's, at most 4096]
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(super) ctx_size: Option<u32>,
@@ -56,6 +68,9 @@ pub(super) struct EngineArgs {
     /// Instruction set of the kernels [default: the best this CPU has]
     #[arg(long, value_name = "NAME", env = "PUMICE_ISA")]
     pub(super) isa: Option<Isa>,
+    /// Pay no heed to what `pumice tune` found out
+    #[arg(long, env = "PUMICE_NO_TUNE_FILE", value_parser = clap::builder::FalseyValueParser::new())]
+    pub(super) no_tune_file: bool,
     /// The same bits for every micro-batch size; long prompts take longer
     #[arg(long)]
     pub(super) deterministic: bool,
@@ -107,6 +122,8 @@ impl EngineArgs {
     /// An instruction set that this CPU does not have.
     pub(super) fn session_options(&self) -> anyhow::Result<SessionOptions> {
         let isa = self.isa.unwrap_or_else(Isa::detect).check()?;
+        let tuned = tuned(isa, self.no_tune_file, self.quiet);
+        let [n_threads, n_threads_batch] = threads(self.threads, self.threads_batch, tuned);
         Ok(SessionOptions {
             context: ContextOptions {
                 n_ctx: self.ctx_size.map(|n| n as usize),
@@ -115,7 +132,10 @@ impl EngineArgs {
                 n_ubatch: self.ubatch_size as usize,
                 type_k: self.cache_type_k,
                 type_v: self.cache_type_v,
-                n_threads: self.threads.map(usize::from),
+                n_threads,
+                n_threads_batch,
+                steady: false,
+                pin: self.pin,
                 isa,
                 deterministic: self.deterministic,
                 memory: None,
@@ -185,6 +205,38 @@ impl EngineArgs {
     }
 }
 
+/// What `pumice tune` found out on this machine; the kernels are told their part. `None` where nobody tuned, or
+/// nobody is to heed it, or the file is of no use, which is said.
+pub(super) fn tuned(isa: Isa, ignored: bool, quiet: bool) -> Option<Tuning> {
+    match if ignored { Found::Nothing } else { tune::stored(isa) } {
+        Found::Nothing => None,
+        Found::Unusable(why) => {
+            if !quiet {
+                eprintln!("note: passing over what `pumice tune` found: {why}");
+            }
+            None
+        }
+        Found::Tuning(tuning) => {
+            quant::set_prefetch_distance(tuning.prefetch_bytes);
+            Some(tuning)
+        }
+    }
+}
+
+/// Threads of steps of few rows and of prompts: as asked for, else as tuned. Who asks for the one without the
+/// other means both.
+pub(super) fn threads(
+    asked: Option<u16>,
+    asked_batch: Option<u16>,
+    tuned: Option<Tuning>,
+) -> [Option<usize>; 2] {
+    let tuned = tuned.filter(|_| asked.is_none());
+    [
+        asked.map(usize::from).or(tuned.map(|t| t.n_threads)),
+        asked_batch.map(usize::from).or(tuned.map(|t| t.n_threads_batch)),
+    ]
+}
+
 /// The file behind a name.
 #[cfg(feature = "hub")]
 pub(super) fn resolve(name: Option<&str>, quiet: bool) -> anyhow::Result<PathBuf> {
@@ -197,4 +249,19 @@ pub(super) fn resolve(name: Option<&str>, _quiet: bool) -> anyhow::Result<PathBu
     name.map(PathBuf::from).context(
         "no model given: pass -m FILE (this build cannot download one: it lacks the hub feature)",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_asked_for_comes_before_what_was_tuned() {
+        let tuned = Some(Tuning { prefetch_bytes: 0, n_threads: 6, n_threads_batch: 8 });
+        assert_eq!(threads(None, None, None), [None, None]);
+        assert_eq!(threads(None, None, tuned), [Some(6), Some(8)]);
+        assert_eq!(threads(None, Some(3), tuned), [Some(6), Some(3)]);
+        assert_eq!(threads(Some(2), None, tuned), [Some(2), None]);
+        assert_eq!(threads(Some(2), Some(3), tuned), [Some(2), Some(3)]);
+    }
 }

@@ -40,6 +40,11 @@ impl Engine {
         &self.context
     }
 
+    /// Begins to note where the time of steps goes, anew, or ends it; see [`Context::profile`].
+    pub fn set_profiled(&mut self, on: bool) {
+        self.context.set_profiled(on);
+    }
+
     /// One sequence.
     ///
     /// # Panics

@@ -60,12 +60,7 @@ pub(super) struct Claim {
 pub(super) fn home_from(
     var: impl Fn(&str) -> Option<std::ffi::OsString>,
 ) -> Result<PathBuf, HubError> {
-    let set = |name| var(name).filter(|v| !v.is_empty()).map(PathBuf::from);
-    set("PUMICE_HOME")
-        .or_else(|| set("XDG_CACHE_HOME").map(|p| p.join("pumice")))
-        .or_else(|| set("HOME").map(|p| p.join(".cache").join("pumice")))
-        .or_else(|| set("LOCALAPPDATA").map(|p| p.join("pumice")))
-        .ok_or(HubError::NoHome)
+    crate::tuning::home(var).ok_or(HubError::NoHome)
 }
 
 fn beside(path: &Path, suffix: &str) -> PathBuf {

@@ -12,6 +12,12 @@ use std::cmp::Ordering;
 /// Tokens per block maximum: small enough that a reached block is cheap to read, large enough that the
 /// maxima of 150,000 tokens are a few thousand.
 const BLOCK: usize = 64;
+/// Candidates that are looked at before a dense step is taken to be flat, one after another.
+const FIRST_TRIES: [usize; 2] = [2 * BLOCK, 16 * BLOCK];
+/// Bins of a selection by mass.
+const BINS: usize = 512;
+/// Longer lists are not put in order where nobody asks for it.
+const MAX_SORTED: usize = 8192;
 /// Lanes of the passes over the vocabulary: independent sums that the compiler puts in vector registers.
 const LANES: usize = 16;
 
@@ -41,6 +47,8 @@ pub(super) struct Buffers {
     /// The list, once the step is no longer dense.
     pub(super) list: Vec<Candidate>,
     scratch: Vec<f32>,
+    /// (key, place in the list) where a selection by mass is cut.
+    edge: Vec<(f32, u32)>,
 }
 
 /// The candidates of one step. See the module for the two forms.
@@ -172,31 +180,69 @@ impl<'a> Candidates<'a> {
 
     /// Keeps the most probable tokens until their probabilities add up to `mass`, at least one.
     pub(super) fn keep_mass(&mut self, mass: f64) {
-        let total = self.exp_sum();
         let max = self.max();
-        let enough = mass * total;
-        // A dense step is rarely flat: try with a few candidates and take more only when they fall short.
-        let mut tried = if self.dense { 2 * BLOCK } else { usize::MAX };
-        loop {
-            if self.dense {
+        // A dense step is rarely flat: a few candidates do, as a rule.
+        if self.dense {
+            let enough = mass * self.exp_sum();
+            for tried in FIRST_TRIES {
                 self.gather_top(tried);
-            } else if !self.sorted {
-                select(&mut self.buffers.list, usize::MAX);
+                let mut sum = 0.0;
+                let reached = self.buffers.list.iter().position(|c| {
+                    sum += f64::from(math::exp(c.logit - max));
+                    sum >= enough
+                });
+                if let Some(last) = reached {
+                    self.buffers.list.truncate(last + 1);
+                    (self.dense, self.sorted) = (false, true);
+                    return;
+                }
             }
-            let mut sum = 0.0;
-            let reached = self.buffers.list.iter().position(|c| {
-                sum += f64::from(math::exp(c.logit - max));
-                sum >= enough
-            });
-            if reached.is_none() && self.buffers.list.len() == tried {
-                tried = tried.saturating_mul(8);
-                continue;
+        }
+        self.keep_nearest(mass, |logit| max - logit);
+    }
+
+    /// Keeps the candidates with the smallest `key(logit)` until their probabilities add up to `mass`, at
+    /// least one. Among equal keys those of better rank come first.
+    ///
+    /// No sort of all: candidates are counted into bins by their key, and only those of the bin in which the
+    /// mass is reached are compared with each other, halving what is left. Keys that are not finite come last.
+    pub(super) fn keep_nearest(&mut self, mass: f64, key: impl Fn(f32) -> f32) {
+        self.weigh();
+        let Buffers { list, edge, .. } = &mut *self.buffers;
+        let finite = list.iter().map(|c| key(c.logit)).filter(|k| k.is_finite());
+        let span = |(lo, hi): (f32, f32), k: f32| (lo.min(k), hi.max(k));
+        let (lo, hi) = finite.fold((f32::INFINITY, f32::NEG_INFINITY), span);
+        // All alike: one bin. A span beyond the largest float is no span of logits.
+        let scale = if hi > lo { (BINS as f32 / (hi - lo)).min(f32::MAX) } else { 0.0 };
+        let bin = |k: f32| match k.is_finite() {
+            true => (((k - lo) * scale) as usize).min(BINS - 1),
+            false => BINS,
+        };
+        let mut masses = [0.0f64; BINS + 1];
+        list.iter().for_each(|c| masses[bin(key(c.logit))] += f64::from(c.p));
+        let mut sum = 0.0;
+        let reached = masses.iter().position(|m| {
+            let enough = sum + m >= mass;
+            sum += if enough { 0.0 } else { *m };
+            enough
+        });
+        // Rounding may leave the sum of all a hair under the mass: then all are kept.
+        let Some(cut) = reached else { return };
+        edge.clear();
+        for (i, c) in list.iter_mut().enumerate() {
+            let k = key(c.logit);
+            match bin(k).cmp(&cut) {
+                Ordering::Less => {}
+                Ordering::Equal => edge.push((k, i as u32)),
+                // What is left out loses its place by a probability that no other candidate has.
+                Ordering::Greater => c.p = -1.0,
             }
-            // Rounding may leave the sum of all a hair under the total: then all are kept.
-            self.buffers.list.truncate(reached.map_or(self.buffers.list.len(), |last| last + 1));
-            self.dense = false;
+        }
+        cut_edge(list, edge, sum, mass);
+        list.retain(|c| c.p >= 0.0);
+        if !self.sorted && list.len() <= MAX_SORTED {
+            list.sort_unstable_by(by_rank);
             self.sorted = true;
-            return;
         }
     }
 
@@ -318,6 +364,37 @@ fn max_and_nan(block: &[f32; BLOCK]) -> (f32, bool) {
         width /= 2;
     }
     (lanes[0], nan[0] != 0)
+}
+
+/// Leaves out, by a negative probability, the candidates of `edge` (key, place in `list`) that come after the
+/// one at which probabilities that begin at `sum` reach `mass`.
+fn cut_edge(list: &mut [Candidate], edge: &mut [(f32, u32)], mut sum: f64, mass: f64) {
+    let mut part = edge;
+    while part.len() > BLOCK {
+        let by_key = |a: &(f32, u32), b: &(f32, u32)| {
+            a.0.total_cmp(&b.0).then_with(|| by_rank(&list[a.1 as usize], &list[b.1 as usize]))
+        };
+        let half = part.len() / 2;
+        part.select_nth_unstable_by(half, by_key);
+        let (near, far) = part.split_at_mut(half);
+        let nearer: f64 = near.iter().map(|&(_, i)| f64::from(list[i as usize].p)).sum();
+        if sum + nearer >= mass {
+            far.iter().for_each(|&(_, i)| list[i as usize].p = -1.0);
+            part = near;
+        } else {
+            sum += nearer;
+            part = far;
+        }
+    }
+    part.sort_unstable_by(|a, b| {
+        a.0.total_cmp(&b.0).then_with(|| by_rank(&list[a.1 as usize], &list[b.1 as usize]))
+    });
+    let reached = part.iter().position(|&(_, i)| {
+        sum += f64::from(list[i as usize].p);
+        sum >= mass
+    });
+    let kept = reached.map_or(part.len(), |last| last + 1);
+    part[kept..].iter().for_each(|&(_, i)| list[i as usize].p = -1.0);
 }
 
 /// Keeps the `k` first by rank and sorts them.

@@ -243,5 +243,5 @@ fn entropy(candidates: &mut Candidates<'_>) -> f64 {
     let sum = candidates.exp_sum();
     let max = f64::from(candidates.max());
     let surprise = |c: &Candidate| f64::from(c.p) * (f64::from(c.logit) - max);
-    math::ln(sum) - candidates.softmax().iter().map(surprise).sum::<f64>()
+    math::ln(sum) - candidates.weigh().iter().map(surprise).sum::<f64>()
 }

@@ -81,7 +81,7 @@ struct Dynamic {
 impl Stage for Dynamic {
     fn apply(&mut self, candidates: &mut Candidates<'_>, rng: &mut Rng) {
         let entropy = super::entropy(candidates);
-        let n = candidates.softmax().len();
+        let n = candidates.list().len();
         if n < 2 {
             return;
         }

@@ -20,42 +20,24 @@ pub(super) static KIND: SamplerKind = SamplerKind {
     )],
     build: |options, _| {
         let mass = f64::from(options.typical_p);
-        Ok((mass < 1.0).then(|| Box::new(Typical { mass, ranked: Vec::new() }) as Box<dyn Stage>))
+        Ok((mass < 1.0).then(|| Box::new(Typical { mass }) as Box<dyn Stage>))
     },
 };
 
 #[derive(Clone)]
 struct Typical {
     mass: f64,
-    /// (distance from the entropy in nats, place in the list)
-    ranked: Vec<(f64, usize)>,
 }
 
 impl Stage for Typical {
     fn apply(&mut self, candidates: &mut Candidates<'_>, _: &mut Rng) {
         let entropy = super::entropy(candidates);
-        let list = candidates.softmax();
-        self.ranked.clear();
-        let distance = |p: f32| {
-            if p < f32::MIN_POSITIVE {
-                f64::INFINITY
-            } else {
-                (-math::ln(p.into()) - entropy).abs()
-            }
-        };
-        self.ranked.extend(list.iter().enumerate().map(|(i, c)| (distance(c.p), i)));
-        self.ranked.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
-        let mut sum = 0.0;
-        let reached = self.ranked.iter().position(|&(_, i)| {
-            sum += f64::from(list[i].p);
-            sum > self.mass
+        // Surprise is ln(sum of e^(logit - max)) - (logit - max): of logits, a distance from one of them.
+        let typical = f64::from(candidates.max()) + math::ln(candidates.exp_sum()) - entropy;
+        candidates.keep_nearest(self.mass, |logit| {
+            let distance = (f64::from(logit) - typical).abs() as f32;
+            if logit > f32::NEG_INFINITY { distance } else { f32::INFINITY }
         });
-        let keep = reached.map_or(list.len(), |last| last + 1);
-        // What is left out loses its place by a negative probability, which no other candidate has.
-        for &(_, i) in &self.ranked[keep..] {
-            list[i].p = -1.0;
-        }
-        list.retain(|c| c.p >= 0.0);
     }
 }
 

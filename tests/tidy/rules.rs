@@ -66,7 +66,7 @@ const UNSAFE_ROOMS: &[&str] = &[
     "models/src/context/",
     "models/src/exec.rs",
     "models/src/state/",
-    "models/src/team.rs",
+    "models/src/team/",
     "quant/src/tests.rs",
     "quant/src/tests/",
     "quant/tests/",

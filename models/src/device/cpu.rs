@@ -1,4 +1,4 @@
-//! Cores and memory that this process may use.
+//! Memory that this process may use, and processor time that it has used.
 
 use std::path::Path;
 use std::time::Duration;
@@ -22,13 +22,6 @@ pub fn memory_limit() -> Option<MemoryLimit> {
         (Some(t), Some(g)) if g.bytes < t.bytes => Some(g),
         (t, g) => t.or(g),
     }
-}
-
-/// Threads to use when nobody says: physical cores within the process's affinity and CPU quota.
-pub fn default_threads() -> usize {
-    // available_parallelism knows affinity and cgroup quotas; it counts hardware threads.
-    let usable = std::thread::available_parallelism().map_or(1, usize::from);
-    physical_cores().map_or(usable, |cores| usable.min(cores)).max(1)
 }
 
 /// Processor time of all threads of this process so far; `None` where the system does not say.
@@ -109,34 +102,12 @@ fn read_number(path: &Path) -> Option<u64> {
     std::fs::read_to_string(path).ok()?.trim().parse().ok()
 }
 
-/// Distinct (package, core) pairs among the processors of this machine.
-#[cfg(target_os = "linux")]
-fn physical_cores() -> Option<usize> {
-    let mut cores = std::collections::BTreeSet::new();
-    for entry in std::fs::read_dir("/sys/devices/system/cpu").ok()?.flatten() {
-        let topology = entry.path().join("topology");
-        if let (Some(package), Some(core)) = (
-            read_number(&topology.join("physical_package_id")),
-            read_number(&topology.join("core_id")),
-        ) {
-            cores.insert((package, core));
-        }
-    }
-    (!cores.is_empty()).then_some(cores.len())
-}
-
-#[cfg(not(target_os = "linux"))]
-fn physical_cores() -> Option<usize> {
-    None
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn this_machine_has_cores_and_memory() {
-        assert!(default_threads() >= 1);
+    fn this_machine_has_memory() {
         if cfg!(target_os = "linux") {
             assert!(memory_limit().is_some_and(|m| m.bytes > 1 << 20));
         }

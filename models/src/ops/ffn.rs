@@ -6,6 +6,7 @@ use super::{Cx, Private};
 use crate::bind::Matrix;
 use crate::error::Error;
 use crate::plan::Lower;
+use crate::profile::Phase;
 use crate::spec::{self, Act};
 use crate::team::{Stop, Worker};
 use quant::{Activation, Glu, Vector};
@@ -190,6 +191,7 @@ impl Ffn {
             None => self.hidden.run_all(w, cx, &acts),
         }
         w.barrier()?;
+        w.enter(Phase::Down);
         let src = Source {
             norm: self.sub_norm.as_ref(),
             ..Source::plain(&cx.bufs.h, self.hidden.n_ff())

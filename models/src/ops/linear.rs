@@ -4,6 +4,7 @@ use super::norm::Norm;
 use super::{Cx, Private, Rows, SELF_SERVICE_ROWS, SMALL_STEP, Widths};
 use crate::bind::Matrix;
 use crate::device::Buffer;
+use crate::profile::Phase;
 use crate::team::{Stop, Worker};
 use quant::{ActKind, Isa, Kernels, Out, PACK_ROWS, Regime, Vector};
 use std::ops::Range;
@@ -274,6 +275,7 @@ pub(crate) fn prepare<'a>(
     src: &Source<'_>,
     users: &[&Linear],
 ) -> Result<Acts<'a>, Stop> {
+    let next = w.enter(Phase::Prepare);
     let n = src.pick.map_or(cx.n_rows(), <[u32]>::len);
     let (stride, regime) = (strides(users), regime(cx, n));
     let private = &cx.bufs.private[w.index()];
@@ -284,6 +286,7 @@ pub(crate) fn prepare<'a>(
     };
     if n <= SELF_SERVICE_ROWS {
         (0..n).for_each(|c| one(c, &private.acts));
+        w.enter(next);
         // SAFETY: the buffer belongs to this worker, which prepares nothing else before it is done.
         return Ok(unsafe { Acts::new(regime, stride, &private.acts, n) });
     }
@@ -291,6 +294,7 @@ pub(crate) fn prepare<'a>(
         range.for_each(|c| one(c, &cx.bufs.acts));
     }
     w.barrier()?;
+    w.enter(next);
     // SAFETY: the next writer of the buffer is a later `prepare`, behind a barrier.
     Ok(unsafe { Acts::new(regime, stride, &cx.bufs.acts, n) })
 }

@@ -2,6 +2,7 @@
 
 use anyhow::Context as _;
 use models::device::cpu_time;
+use models::profile::Profile;
 use models::{Cancel, ContextOptions};
 use pumice::Model;
 use pumice::engine::Engine;
@@ -50,6 +51,8 @@ pub(super) struct Samples {
     pub(super) bytes_per_token: u64,
     /// Operations in the matrices of the layers for one row.
     pub(super) operations_per_token: u64,
+    /// Where the time of one more repetition went, if asked for.
+    pub(super) profile: Option<Profile>,
 }
 
 /// Runs `tests` in turn, `repetitions` times, after one unmeasured round; in turn, so that a
@@ -62,7 +65,7 @@ pub(super) fn run(
     options: &ContextOptions,
     n_batch: usize,
     tests: &[Test],
-    repetitions: usize,
+    (repetitions, profiled): (usize, bool),
     mut progress: impl FnMut(&str),
 ) -> anyhow::Result<Vec<Samples>> {
     let longest = tests.iter().map(|t| t.n_depth + t.n_tokens()).max().unwrap_or(1);
@@ -75,7 +78,15 @@ pub(super) fn run(
             let which =
                 if round == 0 { "warm-up".into() } else { format!("{round}/{repetitions}") };
             progress(&format!("{} {which}", test.name()));
-            one(&mut engine, *test, (round > 0).then_some(samples))?;
+            one(&mut engine, *test, (round > 0).then_some(samples), false)?;
+        }
+    }
+    if profiled {
+        // A repetition of its own: taking the time of every phase takes some, too.
+        for (test, samples) in tests.iter().zip(&mut all) {
+            progress(&format!("{} profile", test.name()));
+            let profile = one(&mut engine, *test, Some(&mut Samples::default()), true)?;
+            samples.profile = Some(profile);
         }
     }
     for (test, samples) in tests.iter().zip(&mut all) {
@@ -86,8 +97,14 @@ pub(super) fn run(
     Ok(all)
 }
 
-/// One repetition; a warm-up generates a single token.
-fn one(engine: &mut Engine, test: Test, samples: Option<&mut Samples>) -> anyhow::Result<()> {
+/// One repetition; a warm-up generates a single token. Returns where its time went, which is nowhere
+/// unless it is `profiled`.
+fn one(
+    engine: &mut Engine,
+    test: Test,
+    samples: Option<&mut Samples>,
+    profiled: bool,
+) -> anyhow::Result<Profile> {
     let n_vocab = engine.context().n_vocab();
     let ids: Vec<u32> = random_ids(n_vocab).take(test.n_depth + test.n_tokens()).collect();
     let (depth, timed) = ids.split_at(test.n_depth);
@@ -100,6 +117,7 @@ fn one(engine: &mut Engine, test: Test, samples: Option<&mut Samples>) -> anyhow
         engine.push(0, depth, 0)?;
         engine.run(&cancel, &mut |_, _, _| {})?;
     }
+    engine.set_profiled(profiled);
     let cpu = cpu_time();
     let energy = Energy::now();
     let start = Instant::now();
@@ -115,7 +133,9 @@ fn one(engine: &mut Engine, test: Test, samples: Option<&mut Samples>) -> anyhow
         engine.run(&cancel, &mut |_, _, _| {})?;
         best = best.min(token.elapsed());
     }
-    let Some(samples) = samples else { return Ok(()) };
+    let profile = engine.context().profile();
+    engine.set_profiled(false);
+    let Some(samples) = samples else { return Ok(profile) };
     samples.times.push(start.elapsed());
     if n_gen > 0 {
         samples.best_token = Some(samples.best_token.map_or(best, |b| b.min(best)));
@@ -124,7 +144,7 @@ fn one(engine: &mut Engine, test: Test, samples: Option<&mut Samples>) -> anyhow
     samples.cpu = spent.map(|s| s + samples.cpu.unwrap_or_default());
     let joules = Energy::now().zip(energy).and_then(|(now, then)| now.since(then));
     samples.joules = joules.map(|j| j + samples.joules.unwrap_or_default());
-    Ok(())
+    Ok(profile)
 }
 
 /// Ids that are the same in every run and spread over the vocabulary.

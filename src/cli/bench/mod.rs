@@ -1,9 +1,13 @@
 //! `pumice bench`: speed of models on this machine, in the shape of llama-bench, beside what the
 //! machine could do.
 
+mod kernels;
 pub(super) mod limits;
 mod measure;
+mod profile;
 mod report;
+
+pub(super) use report::table;
 
 use super::options::{self, EngineArgs};
 use super::{out, synth};
@@ -11,9 +15,10 @@ use anyhow::bail;
 use formats::Access;
 use limits::Limits;
 use measure::Test;
-use models::device::default_threads;
+use models::device::{default_threads, usable_threads};
 use models::{ActBits, ContextOptions};
 use pumice::synth::{Recipe, Shape};
+use pumice::tuning::Tuning;
 use pumice::{Model, ModelOptions};
 use quant::{Isa, KvType};
 use report::{Entry, Format};
@@ -43,6 +48,12 @@ pub(super) struct Args {
     /// Threads [default: physical cores that the process may use]
     #[arg(short, long, value_name = "N,..", value_delimiter = ',')]
     threads: Vec<u16>,
+    /// Threads of prompts [default: as --threads] [short form: -tb]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads_batch: Option<u16>,
+    /// Tie each thread to a processor
+    #[arg(long)]
+    pin: bool,
     /// Most tokens handed to the engine at a time
     #[arg(short, long, value_name = "N,..", value_delimiter = ',', default_value = "2048")]
     batch_size: Vec<u32>,
@@ -62,6 +73,9 @@ pub(super) struct Args {
     /// Instruction set of the kernels [default: the best this CPU has]
     #[arg(long, value_name = "NAME", env = "PUMICE_ISA")]
     isa: Option<Isa>,
+    /// Pay no heed to what `pumice tune` found out
+    #[arg(long, env = "PUMICE_NO_TUNE_FILE", value_parser = clap::builder::FalseyValueParser::new())]
+    no_tune_file: bool,
     /// Read models into memory instead of mapping them
     #[arg(long)]
     no_mmap: bool,
@@ -74,6 +88,13 @@ pub(super) struct Args {
     /// Form of the output
     #[arg(short, long, value_enum, default_value = "md")]
     output: Format,
+    /// Say where the time goes: work by phase, and waiting
+    #[arg(long)]
+    profile: bool,
+    /// Measure the kernels alone: of these types (as in Q4_K,Q8_0), or all
+    #[arg(long, value_name = "TYPE,..", value_delimiter = ',', num_args = 0..,
+          conflicts_with_all = ["models", "shape", "bandwidth", "peak"])]
+    kernels: Option<Vec<String>>,
     /// Measure how fast the machine reads memory, and nothing else
     #[arg(long)]
     bandwidth: bool,
@@ -97,12 +118,16 @@ struct Setup {
 
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let isa = args.isa.unwrap_or_else(Isa::detect).check()?;
-    let threads = threads(args)?;
+    if let Some(types) = &args.kernels {
+        return kernels::run(types, args.isa, args.output);
+    }
+    let tuned = options::tuned(isa, args.no_tune_file, args.quiet);
+    let threads = threads(args, tuned)?;
     if args.bandwidth || args.peak {
         return limits_alone(args, isa, &threads);
     }
     let tests = tests(args)?;
-    let setups = setups(args, isa, &threads)?;
+    let setups = setups(args, isa, &threads, tuned)?;
     let mut entries = Vec::new();
     for model in models(args)? {
         for setup in &setups {
@@ -113,10 +138,12 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn threads(args: &Args) -> anyhow::Result<Vec<usize>> {
+fn threads(args: &Args, tuned: Option<Tuning>) -> anyhow::Result<Vec<usize>> {
     match args.threads.iter().find(|&&n| n == 0 || n > 1024) {
         Some(n) => bail!("-t {n}: expected 1 to 1024 threads"),
-        None if args.threads.is_empty() => Ok(vec![default_threads()]),
+        None if args.threads.is_empty() => {
+            Ok(vec![tuned.map_or_else(default_threads, |t| t.n_threads)])
+        }
         None => Ok(args.threads.iter().map(|&n| usize::from(n)).collect()),
     }
 }
@@ -139,10 +166,17 @@ fn tests(args: &Args) -> anyhow::Result<Vec<Test>> {
     Ok(all)
 }
 
-fn setups(args: &Args, isa: Isa, threads: &[usize]) -> anyhow::Result<Vec<Setup>> {
+fn setups(
+    args: &Args,
+    isa: Isa,
+    threads: &[usize],
+    tuned: Option<Tuning>,
+) -> anyhow::Result<Vec<Setup>> {
     if args.batch_size.contains(&0) || args.ubatch_size.contains(&0) {
         bail!("a batch of 0 tokens: expected 1 or more for -b and -ub");
     }
+    let asked = args.threads.first().copied();
+    let [_, n_threads_batch] = options::threads(asked, args.threads_batch, tuned);
     let mut all = Vec::new();
     for &n_threads in threads {
         for &n_batch in &args.batch_size {
@@ -151,6 +185,8 @@ fn setups(args: &Args, isa: Isa, threads: &[usize]) -> anyhow::Result<Vec<Setup>
                     for &type_v in &args.cache_type_v {
                         let context = ContextOptions {
                             n_threads: Some(n_threads),
+                            n_threads_batch,
+                            pin: args.pin,
                             n_ubatch: n_ubatch as usize,
                             type_k,
                             type_v,
@@ -199,13 +235,17 @@ fn measured(
             eprintln!("{name}, {} threads: {what}", setup.n_threads);
         }
     };
-    let repetitions = args.repetitions as usize;
-    let samples = measure::run(model, &setup.context, setup.n_batch, tests, repetitions, say)?;
+    let usable = usable_threads();
+    if setup.n_threads > usable {
+        say(&format!("this process may use {usable} processors: so many threads run"));
+    }
+    let how = (args.repetitions as usize, args.profile);
+    let samples = measure::run(model, &setup.context, setup.n_batch, tests, how, say)?;
     let limits = if args.no_limits {
         None
     } else {
         say("limits of the machine");
-        Some(Limits::new(setup.n_threads)?.measure(setup.context.isa)?)
+        Some(Limits::new(setup.n_threads.min(usable))?.measure(setup.context.isa)?)
     };
     let hp = model.core().hparams();
     let tensors = model.gguf().tensors();

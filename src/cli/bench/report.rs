@@ -2,6 +2,7 @@
 
 use super::limits::Measured;
 use super::measure::{Samples, Test};
+use super::profile;
 use quant::{Isa, KvType};
 use serde_json::{Value, json};
 
@@ -126,6 +127,7 @@ impl Entry {
             "peak_percent": percent(f.operations.and_then(|o| o.1)),
             "cpu_s_per_token": f.cpu_s_per_token,
             "j_per_token": f.j_per_token,
+            "profile": self.samples.profile.as_ref().map(profile::json),
         })
     }
 
@@ -171,7 +173,14 @@ const COLUMNS: [&str; 11] = [
 /// All entries in one form.
 pub(super) fn render(entries: &[Entry], format: Format) -> String {
     match format {
-        Format::Md => table(&COLUMNS, &entries.iter().map(Entry::cells).collect::<Vec<_>>()),
+        Format::Md => {
+            let rows: Vec<_> = entries.iter().map(Entry::cells).collect();
+            let profiles = entries.iter().filter_map(|e| {
+                let table = profile::table(e.samples.profile.as_ref()?);
+                Some(format!("\n{}, {}:\n\n{table}", e.model, e.test.name()))
+            });
+            table(&COLUMNS, &rows) + &profiles.collect::<String>()
+        }
         Format::Json => {
             let all: Vec<Value> = entries.iter().map(Entry::json).collect();
             format!("{:#}\n", Value::Array(all))
@@ -181,7 +190,7 @@ pub(super) fn render(entries: &[Entry], format: Format) -> String {
 }
 
 /// A Markdown table with columns of even width.
-pub(super) fn table<S: AsRef<str>>(head: &[S], rows: &[Vec<String>]) -> String {
+pub(in crate::cli) fn table<S: AsRef<str>>(head: &[S], rows: &[Vec<String>]) -> String {
     let width = |i: usize| {
         let cells = rows.iter().map(|r| r[i].chars().count());
         cells.chain([head[i].as_ref().chars().count()]).max().unwrap_or(0)
@@ -206,7 +215,7 @@ fn csv(entries: &[Entry]) -> String {
     for (i, entry) in entries.iter().enumerate() {
         let json = entry.json();
         let Value::Object(fields) = &json else { continue };
-        let scalar = fields.iter().filter(|(_, v)| !v.is_array());
+        let scalar = fields.iter().filter(|(k, v)| !v.is_array() && *k != "profile");
         let quote = |s: &str| format!("\"{}\"", s.replace('"', "\"\""));
         if i == 0 {
             let names: Vec<&str> = scalar.clone().map(|(k, _)| k.as_str()).collect();
@@ -248,6 +257,7 @@ mod tests {
                 joules: None,
                 bytes_per_token: 1_000_000,
                 operations_per_token: 1000,
+                profile: None,
             },
             limits: Some(Measured { bandwidth: 2e8, peak: None }),
         }

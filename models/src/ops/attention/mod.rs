@@ -13,6 +13,7 @@ use super::norm::Norm;
 use crate::bind::{Binder, Matrix};
 use crate::error::Error;
 use crate::plan::Lower;
+use crate::profile::Phase;
 use crate::spec::{Attn, Gate, GateFrom, Kv, Pairing, QkNorm, Span, Window};
 use crate::state::KvShape;
 use crate::team::{Stop, Worker};
@@ -282,11 +283,14 @@ impl Attention {
         linear::project(w, cx, &acts, n, &jobs[..n_jobs]);
         w.barrier()?;
 
+        w.enter(Phase::Place);
         self.place_all(w, cx);
         w.barrier()?;
+        w.enter(Phase::Attend);
         self.attend_all(w, cx);
         w.barrier()?;
 
+        w.enter(Phase::AttnOut);
         let n_out = self.spec.n_head * self.spec.head_dim_v;
         let src = Source { norm: self.sub_norm.as_ref(), ..Source::plain(&b.o, n_out) };
         let acts = linear::prepare(w, cx, &src, &[&self.out])?;
