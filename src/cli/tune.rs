@@ -69,7 +69,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
             eprintln!("{what}");
         }
     };
-    let mut bench = Bench::new(isa, Duration::from_secs(args.seconds.into()))?;
+    let bench = Bench::new(isa, Duration::from_secs(args.seconds.into()))?;
     say("threads of single tokens");
     let decode = bench.threads(1)?;
     let n_threads = decode.choice();
