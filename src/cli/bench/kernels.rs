@@ -7,7 +7,10 @@ use super::report::{self, Format};
 use crate::cli::out;
 use anyhow::{Context as _, bail};
 use formats::TensorType;
-use quant::{Isa, Kernels, Out, Regime, SUPPORTED, kernels, limits, random_blocks};
+use quant::{
+    Isa, Kernels, Out, PACK_ROWS, Regime, SUPPORTED, kernels, limits, pack, packed_kernels,
+    random_blocks,
+};
 use serde_json::{Value, json};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -87,10 +90,15 @@ pub(super) fn run(types: &[String], isa: Option<Isa>, form: Format) -> anyhow::R
     };
     let mut figures = Vec::new();
     for ty in types {
-        let pool = pool(ty)?;
         for &isa in &rows {
-            for &shape in SHAPES {
-                figures.extend(figure(&pool, ty, isa, shape)?);
+            let plain = kernels(ty, isa)?;
+            for kern in [plain].into_iter().chain(packed_kernels(ty, isa)?) {
+                for shapes in SHAPES.chunk_by(|a, b| a.k == b.k) {
+                    let pool = pool(kern, shapes[0].k)?;
+                    for &shape in shapes {
+                        figures.extend(figure(&pool, kern, shape)?);
+                    }
+                }
             }
         }
     }
@@ -117,12 +125,17 @@ fn chosen(names: &[String]) -> anyhow::Result<Vec<TensorType>> {
     }
 }
 
-/// Weights of a type, many times what caches hold.
-fn pool(ty: TensorType) -> anyhow::Result<Vec<u8>> {
-    let block = ty.row_bytes(8192).context("whole blocks")?;
-    let mut one = vec![0; MADE_UP / block * block];
+/// Rows of `k` weights as the kernels read them, many times what caches hold.
+fn pool(kern: &Kernels, k: usize) -> anyhow::Result<Vec<u8>> {
+    let ty = kern.tensor_type();
+    let group = PACK_ROWS * ty.row_bytes(k).context("whole blocks")?;
+    let mut one = vec![0; MADE_UP.next_multiple_of(group)];
     random_blocks(ty, 1, &mut one)?;
-    Ok(one.iter().copied().cycle().take(POOL / block * block).collect())
+    if kern.is_packed() {
+        let rows = one.clone();
+        pack(ty, &rows, k, &mut one)?;
+    }
+    Ok(one.iter().copied().cycle().take(POOL / group * group).collect())
 }
 
 /// Prepared columns on a cache line boundary, as the engine has them.
@@ -157,18 +170,19 @@ fn seconds(work: impl FnOnce()) -> f64 {
 }
 
 /// Measures one kernel; `None` for a driver that the type does not have.
-fn figure(pool: &[u8], ty: TensorType, isa: Isa, shape: Shape) -> anyhow::Result<Option<Figure>> {
-    let kern = kernels(ty, isa)?;
+fn figure(pool: &[u8], kern: &Kernels, shape: Shape) -> anyhow::Result<Option<Figure>> {
+    let (ty, isa) = (kern.tensor_type(), kern.isa());
     let Shape { k, n_cols, .. } = shape;
     let row = ty.row_bytes(k).context("whole blocks")?;
     let panel = shape.regime == Regime::Panel;
+    // Floats have one driver.
     if panel && kern.panel_scratch(n_cols) == 0 {
         return Ok(None);
     }
     let n_rows = match (panel, shape.cached) {
         (true, _) => kern.panel_rows(),
-        (false, true) => CACHED / row,
-        (false, false) => BURST / row,
+        (false, true) => (CACHED / row).next_multiple_of(PACK_ROWS),
+        (false, false) => (BURST / row).next_multiple_of(PACK_ROWS),
     };
     let bytes = n_rows * row;
     if bytes > pool.len() {
@@ -211,12 +225,20 @@ fn figure(pool: &[u8], ty: TensorType, isa: Isa, shape: Shape) -> anyhow::Result
         isa,
         id: kern.id(),
         shape,
-        picked: isa == Isa::detect(),
+        picked: picked(kern)?,
         cycles: time / (cycle / CHAIN as f64) / groups,
         bytes: bytes as f64 / time,
         operations,
         part,
     }))
+}
+
+/// Whether the engine takes these kernels on this machine: the best instruction set's, and of those the ones
+/// for packed rows where there are any.
+fn picked(kern: &Kernels) -> anyhow::Result<bool> {
+    let best = Isa::detect();
+    let packed = packed_kernels(kern.tensor_type(), best)?;
+    Ok(kern.isa() == best && kern.is_packed() == packed.is_some())
 }
 
 /// Cycles of a [`chain`].
@@ -287,16 +309,25 @@ mod tests {
 
     #[test]
     fn every_driver_of_a_type_gives_a_figure() {
-        let pool = pool(TensorType::Q8_0).unwrap();
+        let kern = kernels(TensorType::Q8_0, Isa::Scalar).unwrap();
         for &shape in SHAPES {
-            let f = figure(&pool, TensorType::Q8_0, Isa::Scalar, shape).unwrap().unwrap();
+            let f = figure(&pool(kern, shape.k).unwrap(), kern, shape).unwrap().unwrap();
             assert!(f.cycles > 0.0 && f.bytes > 0.0 && f.operations > 0.0, "{}", shape.name());
             let limited = shape.regime == Regime::Rows && !shape.cached;
             assert_eq!(f.part.is_some(), limited, "the scalar row has no int8 peak");
         }
         // Floats have one driver.
         let panel = SHAPES.iter().find(|s| s.regime == Regime::Panel).unwrap();
-        let pool = super::pool(TensorType::F16).unwrap();
-        assert!(figure(&pool, TensorType::F16, Isa::Scalar, *panel).unwrap().is_none());
+        let kern = kernels(TensorType::F16, Isa::Scalar).unwrap();
+        assert!(figure(&pool(kern, panel.k).unwrap(), kern, *panel).unwrap().is_none());
+    }
+
+    #[test]
+    fn one_set_of_kernels_of_a_type_is_picked() {
+        for &ty in SUPPORTED {
+            let of = |isa| [Some(kernels(ty, isa).unwrap()), packed_kernels(ty, isa).unwrap()];
+            let all = Isa::available().into_iter().flat_map(of).flatten();
+            assert_eq!(all.filter(|k| picked(k).unwrap()).count(), 1, "{ty}");
+        }
     }
 }

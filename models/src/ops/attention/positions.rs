@@ -41,7 +41,10 @@ impl Attention {
             }
             return;
         }
-        while let Some(range) = w.claim(n * heads, self.spec.n_head.max(4)) {
+        // Keys of neighbouring positions share cache lines: a worker takes a line's worth of rows, where
+        // there are enough of them.
+        let rows = (n / (4 * w.n_threads())).min(32);
+        while let Some(range) = w.claim(n * heads, self.spec.n_head.max(4).max(rows * heads)) {
             for item in range {
                 self.place(cx, private, item / heads, item % heads);
             }
