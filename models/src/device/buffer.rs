@@ -1,6 +1,7 @@
 //! Memory that the workers of a team write in disjoint parts.
 
 use bytemuck::Pod;
+use std::alloc::Layout;
 use std::cell::UnsafeCell;
 use std::ops::Range;
 
@@ -37,6 +38,22 @@ impl<T: Pod> Buffer<T> {
         let store = vec![T::zeroed(); len + extra];
         let skip = store.as_ptr().align_offset(ALIGN).min(extra);
         Buffer { store: UnsafeCell::new(store), skip, len }
+    }
+
+    /// As [`Buffer::new`]; `None` when there is no memory for it.
+    pub fn try_new(len: usize) -> Option<Self> {
+        let extra = ALIGN / size_of::<T>();
+        let n = len.checked_add(extra)?;
+        let layout = Layout::array::<T>(n).ok().filter(|l| l.size() > 0)?;
+        // SAFETY: the layout is not empty.
+        let start = unsafe { std::alloc::alloc_zeroed(layout) }.cast::<T>();
+        if start.is_null() {
+            return None;
+        }
+        // SAFETY: fresh memory of the layout of a Vec of n elements; zeroes are a value of plain data.
+        let store = unsafe { Vec::from_raw_parts(start, n, n) };
+        let skip = store.as_ptr().align_offset(ALIGN).min(extra);
+        Some(Buffer { store: UnsafeCell::new(store), skip, len })
     }
 
     /// Asks the system for large pages, of which reading front to back needs fewer look-ups; a hint.

@@ -10,7 +10,7 @@ use formats::{Gguf, TensorType};
 use quant::PACK_ROWS;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// Bytes that a worker copies at a time, about; then their pages are given back, so that never more
 /// than this of a tensor is there twice.
@@ -27,7 +27,10 @@ pub struct Repack {
     base: usize,
     /// Room before it in the copy, so that most tensors start on a cache line.
     shift: usize,
-    memory: Buffer<u8>,
+    /// Bytes of the copy with that room.
+    len: usize,
+    /// Taken when the first tensors are packed: plans may be made without being run.
+    memory: OnceLock<Buffer<u8>>,
     jobs: Mutex<Jobs>,
     /// Bytes packed so far, and asked for.
     progress: [AtomicU64; 2],
@@ -52,7 +55,7 @@ struct Job {
 }
 
 impl Repack {
-    /// An empty copy of `file`: no memory is touched before [`Repack::fill`].
+    /// An empty copy of `file`: no memory is taken before [`Repack::fill`].
     ///
     /// # Errors
     /// When the file no longer holds its tensors.
@@ -65,13 +68,12 @@ impl Repack {
             largest = largest.max((data.len(), start));
         }
         let shift = largest.1.saturating_sub(base).wrapping_neg() % ALIGN;
-        let memory = Buffer::new(end.saturating_sub(base) + shift);
-        memory.advise_huge();
         Ok(Repack {
             file: file.clone(),
             base,
             shift,
-            memory,
+            len: end.saturating_sub(base) + shift,
+            memory: OnceLock::new(),
             jobs: Mutex::default(),
             progress: Default::default(),
         })
@@ -104,19 +106,40 @@ impl Repack {
 
     /// The bytes of the copy.
     ///
+    /// # Panics
+    /// When nothing was packed yet.
+    ///
     /// # Safety
     /// As [`Buffer::part`]: of tensors that [`Repack::fill`] is not at work on.
     pub(super) unsafe fn bytes(&self, range: std::ops::Range<usize>) -> &[u8] {
         // SAFETY: the caller's.
-        unsafe { self.memory.part(range) }
+        unsafe { self.memory.get().expect("packed before it is read").part(range) }
+    }
+
+    /// The memory of the copy, taken on the first call.
+    fn memory(&self) -> Result<&Buffer<u8>, Error> {
+        if self.memory.get().is_none() {
+            let memory = Buffer::try_new(self.len).ok_or_else(|| Error::System {
+                what: "no memory for weights in the faster layout (in place they need none)",
+                source: std::io::ErrorKind::OutOfMemory.into(),
+            })?;
+            memory.advise_huge();
+            // `fill`, which holds the lock, is the only caller.
+            let _ = self.memory.set(memory);
+        }
+        Ok(self.memory.get().expect("set above"))
     }
 
     /// Packs what was asked for since the last call, and gives the pages of the file back.
     ///
     /// # Errors
-    /// When a worker fails; what was asked for is then asked for still.
+    /// When there is no memory, or a worker fails; what was asked for is then asked for still.
     pub fn fill(&self, team: &mut Team) -> Result<(), Error> {
         let mut jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
+        if jobs.asked.is_empty() {
+            return Ok(());
+        }
+        let memory = self.memory()?;
         let mut pieces = Vec::new();
         for (i, job) in jobs.asked.iter().enumerate() {
             let group = PACK_ROWS * job.ty.row_bytes(job.cols).unwrap_or(job.from.len()).max(1);
@@ -132,7 +155,7 @@ impl Repack {
                     let to = job.at + range.start..job.at + range.end;
                     // SAFETY: a claim is a piece of its own, and nobody reads a tensor that is
                     // not done.
-                    let dst = unsafe { self.memory.part_mut(to) };
+                    let dst = unsafe { memory.part_mut(to) };
                     let packed = quant::pack(job.ty, &job.from[range.clone()], job.cols, dst);
                     self.file.forget(&job.from[range.clone()]);
                     self.progress[0].fetch_add(range.len() as u64, Ordering::Relaxed);

@@ -9,27 +9,22 @@ use std::sync::Arc;
 /// Bytes of a tensor, or of some of its rows, where they lie in the mapped file or in a packed copy.
 /// Cheap to clone; keeps the file or the copy.
 #[derive(Clone)]
-pub struct Weights {
-    keep: Keep,
-    start: *const u8,
-    len: usize,
-}
+pub struct Weights(Place);
 
-/// What the bytes belong to.
 #[derive(Clone)]
-enum Keep {
-    File { _file: Arc<Gguf> },
-    Packed { _copy: Arc<Repack> },
+enum Place {
+    File { _file: Arc<Gguf>, start: *const u8, len: usize },
+    Packed { copy: Arc<Repack>, range: Range<usize> },
 }
 
-// SAFETY: the bytes are read-only for as long as their owner is held, once a packed copy is filled.
+// SAFETY: the bytes of a file are read-only for as long as it is held.
 unsafe impl Send for Weights {}
 // SAFETY: as above.
 unsafe impl Sync for Weights {}
 
 impl std::fmt::Debug for Weights {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} bytes", self.len)
+        write!(f, "{} bytes", self.len())
     }
 }
 
@@ -40,33 +35,57 @@ impl Weights {
     /// When the file no longer holds it (see [`Gguf::data`]).
     pub fn new(file: &Arc<Gguf>, tensor: &TensorInfo) -> Result<Weights, Error> {
         let data = file.data(tensor)?;
-        let keep = Keep::File { _file: file.clone() };
-        Ok(Weights { keep, start: data.as_ptr(), len: data.len() })
+        let (start, len) = (data.as_ptr(), data.len());
+        Ok(Weights(Place::File { _file: file.clone(), start, len }))
     }
 
     /// Part `range` of a packed copy, which is filled before anybody reads.
     pub(super) fn packed(copy: &Arc<Repack>, range: Range<usize>) -> Weights {
-        let len = range.len();
-        // SAFETY: the address alone is taken.
-        let start = unsafe { copy.bytes(range).as_ptr() };
-        Weights { keep: Keep::Packed { _copy: copy.clone() }, start, len }
+        Weights(Place::Packed { copy: copy.clone(), range })
     }
 
-    /// The part `range` of these bytes.
+    /// Number of bytes; known before a copy is filled.
+    pub fn len(&self) -> usize {
+        match &self.0 {
+            Place::File { len, .. } => *len,
+            Place::Packed { range, .. } => range.len(),
+        }
+    }
+
+    /// Whether there are no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The part `part` of these bytes.
     ///
     /// # Panics
     /// When the range leaves them.
     #[must_use]
-    pub fn part(&self, range: Range<usize>) -> Weights {
-        let part = &self[range];
-        Weights { keep: self.keep.clone(), start: part.as_ptr(), len: part.len() }
+    pub fn part(&self, part: Range<usize>) -> Weights {
+        assert!(part.start <= part.end && part.end <= self.len(), "part outside the weights");
+        Weights(match &self.0 {
+            Place::File { _file, start, .. } => {
+                // SAFETY: inside the bytes by the assertion.
+                let start = unsafe { start.add(part.start) };
+                Place::File { _file: _file.clone(), start, len: part.len() }
+            }
+            Place::Packed { copy, range } => {
+                let range = range.start + part.start..range.start + part.end;
+                Place::Packed { copy: copy.clone(), range }
+            }
+        })
     }
 }
 
 impl Deref for Weights {
     type Target = [u8];
     fn deref(&self) -> &[u8] {
-        // SAFETY: bytes of the file or of the copy, which `keep` keeps in place.
-        unsafe { std::slice::from_raw_parts(self.start, self.len) }
+        match &self.0 {
+            // SAFETY: a slice of the file's bytes, which it keeps in place.
+            Place::File { start, len, .. } => unsafe { std::slice::from_raw_parts(*start, *len) },
+            // SAFETY: contexts fill what their plans asked for before they run.
+            Place::Packed { copy, range } => unsafe { copy.bytes(range.clone()) },
+        }
     }
 }
