@@ -569,6 +569,7 @@ impl Context {
         // The first rows of logits belong to the same run: a decode step wakes the team once.
         let (mut at, mut wanted) = groups.next().unwrap_or_default();
         let mut first = true;
+        self.bufs.reset();
         loop {
             let job = |w: &Worker<'_>| -> Result<(), Stop> {
                 if first {

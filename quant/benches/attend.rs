@@ -6,6 +6,7 @@
 
 use pumice_quant::{
     Isa, KvLayout, KvType, PAGE, PageRef, QueryRow, QueryTile, Vector, attend, store_key,
+    store_value,
 };
 use std::hint::black_box;
 use std::time::Instant;
@@ -63,10 +64,12 @@ fn run(vector: Vector, case: &Case) {
     for page in bytes.chunks_exact_mut(2 * page_bytes) {
         let (k, v) = page.split_at_mut(page_bytes);
         for at in 0..PAGE {
-            // SAFETY: a whole page, and one thread.
-            unsafe { store_key(ty, vector, &row, k.as_mut_ptr(), at) };
+            // SAFETY: whole pages, and one thread.
+            unsafe {
+                store_key(ty, vector, &row, k.as_mut_ptr(), at);
+                store_value(ty, vector, &row, v.as_mut_ptr(), at);
+            }
         }
-        v.chunks_exact_mut(layout.v_row_bytes()).for_each(|v| ty.encode(vector, &row, v));
     }
     let q = vec![0.05; n_q * head_dim];
     // Prefill: the tile's queries are the last positions; decode: one position, several heads.
@@ -110,7 +113,8 @@ fn main() {
         let vector = Vector::new(isa);
         println!("{isa:?} dot of 2048 in L1: {:.1} Gflop/s", dot_rate(vector));
         println!("{isa:?} sum over memory: {:.2} GB/s", read_rate(vector));
-        for (head_dim, ty) in [(64, KvType::F16), (128, KvType::F16), (64, KvType::Q8_0)] {
+        let types = [KvType::F16, KvType::Q8_0, KvType::Q4_0].map(|ty| (64, ty));
+        for (head_dim, ty) in types.into_iter().chain([(128, KvType::F16)]) {
             for n_q in [96, 24] {
                 run(vector, &Case { ty, head_dim, n_q, depth: 1024, heads: 1 });
             }

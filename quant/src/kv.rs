@@ -1,6 +1,6 @@
 //! Element types of the key/value cache: how one head's row of one position is stored.
 
-use crate::vector::{Q8_BYTES, Q8_LEN};
+use crate::vector::{Q4_BYTES, Q8_BYTES, Q8_LEN};
 use crate::{Error, Vector};
 use std::fmt;
 use std::str::FromStr;
@@ -17,11 +17,14 @@ pub enum KvType {
     BF16,
     /// Blocks of 32: an f16 scale and 32 signed bytes; a shorter last block is padded with zeros.
     Q8_0,
+    /// Blocks of 32: an f16 scale and 32 codes of 4 bits; padded as Q8_0.
+    Q4_0,
 }
 
 impl KvType {
     /// All of them.
-    pub const ALL: [KvType; 4] = [KvType::F32, KvType::F16, KvType::BF16, KvType::Q8_0];
+    pub const ALL: [KvType; 5] =
+        [KvType::F32, KvType::F16, KvType::BF16, KvType::Q8_0, KvType::Q4_0];
 
     /// The name that flags take and messages show.
     pub fn name(self) -> &'static str {
@@ -30,6 +33,7 @@ impl KvType {
             KvType::F16 => "f16",
             KvType::BF16 => "bf16",
             KvType::Q8_0 => "q8_0",
+            KvType::Q4_0 => "q4_0",
         }
     }
 
@@ -39,6 +43,7 @@ impl KvType {
             KvType::F32 => 4 * head_dim,
             KvType::F16 | KvType::BF16 => 2 * head_dim,
             KvType::Q8_0 => head_dim.div_ceil(Q8_LEN) * Q8_BYTES,
+            KvType::Q4_0 => head_dim.div_ceil(Q8_LEN) * Q4_BYTES,
         }
     }
 
@@ -52,6 +57,7 @@ impl KvType {
             KvType::F16 => vector.f32_to_f16(src, bytemuck::cast_slice_mut(dst)),
             KvType::BF16 => vector.f32_to_bf16(src, bytemuck::cast_slice_mut(dst)),
             KvType::Q8_0 => vector.f32_to_q8_0(src, dst),
+            KvType::Q4_0 => vector.f32_to_q4_0(src, dst),
         }
     }
 
@@ -65,6 +71,7 @@ impl KvType {
             KvType::F16 => vector.f16_to_f32(bytemuck::cast_slice(src), dst),
             KvType::BF16 => vector.bf16_to_f32(bytemuck::cast_slice(src), dst),
             KvType::Q8_0 => vector.q8_0_to_f32(src, dst),
+            KvType::Q4_0 => vector.q4_0_to_f32(src, dst),
         }
     }
 }

@@ -32,7 +32,10 @@ mod types;
 pub mod vector;
 
 pub use act::{ActKind, Regime};
-pub use attend::{DistanceBias, KvLayout, PAGE, PageRef, QueryRow, QueryTile, attend, store_key};
+pub use attend::{
+    DistanceBias, KvLayout, PAGE, PageRef, QueryRow, QueryTile, SPAN, attend, attend_spans,
+    store_key, store_value, sum_spans,
+};
 pub use error::Error;
 pub use isa::Isa;
 pub use isa::limits;

@@ -452,6 +452,8 @@ fn cache_rows_come_back_within_their_precision() {
                         KvType::BF16 => x.abs() / 256.0,
                         // Half a step, and the scale's own rounding.
                         KvType::Q8_0 => max / 127.0 * 0.57,
+                        // Codes reach to 7 on one side: one step at that end.
+                        KvType::Q4_0 => max / 8.0 * 1.01,
                     };
                     assert!((x - y).abs() <= bound, "{:?} {ty} {n}: {x} {y}", v.isa());
                 }
@@ -459,7 +461,43 @@ fn cache_rows_come_back_within_their_precision() {
                 assert_eq!(name, ty);
             }
         }
-        assert!("q4_0".parse::<KvType>().is_err());
+        assert!("q4_1".parse::<KvType>().is_err());
+    });
+}
+
+#[test]
+fn q4_0_rows_have_the_same_bytes_everywhere_and_keep_trouble_visible() {
+    let scalar = Vector::new(Isa::Scalar);
+    on_each(|v| {
+        let mut random = Random::new(12);
+        for n in [5, 32, 37, 96, 4096] {
+            let x = random.normal(n, 3.0);
+            let bytes = KvType::Q4_0.row_bytes(n);
+            let (mut a, mut b) = (vec![0; bytes], vec![0; bytes]);
+            scalar.f32_to_q4_0(&x, &mut a);
+            v.f32_to_q4_0(&x, &mut b);
+            assert_eq!(a, b, "{:?} {n}", v.isa());
+        }
+        // Each level of a block, whichever sign its largest element has.
+        for sign in [1.0, -1.0] {
+            let x: Vec<f32> = (0..40).map(|i| sign * ((i % 16) as f32 - 8.0) * 0.5).collect();
+            let mut row = vec![0; 36];
+            v.f32_to_q4_0(&x, &mut row);
+            let mut y = vec![0.0; 40];
+            v.q4_0_to_f32(&row, &mut y);
+            assert_eq!(x, y);
+        }
+        let mut row = vec![0; 36];
+        let mut x = vec![0.0f32; 40];
+        x[3] = f32::NAN;
+        x[35] = 1e30;
+        x[36] = -0.5;
+        v.f32_to_q4_0(&x, &mut row);
+        let mut y = vec![0.0; 40];
+        v.q4_0_to_f32(&row, &mut y);
+        assert!(y[..32].iter().all(|y| y.is_nan()));
+        assert_eq!(y[35], 65504.0 * 8.0);
+        assert_eq!(y[36], 0.0);
     });
 }
 

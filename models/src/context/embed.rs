@@ -159,6 +159,7 @@ impl Context {
             #[cfg(test)]
             fault: self.fault,
         };
+        self.bufs.reset();
         self.team.step(self.batch.rows.len(), cancel, &|w| -> Result<(), Stop> {
             exec::layers(w, &cx, &plan.stack, &plan.ropes, None)?;
             exec::finals(w, &cx, &plan.stack)

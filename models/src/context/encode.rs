@@ -60,6 +60,7 @@ impl Context {
             fault: self.fault,
         };
         let plan = &self.plan;
+        self.bufs.reset();
         self.team.step(self.batch.rows.len(), cancel, &|w| -> Result<(), Stop> {
             exec::layers(w, &cx, encoder, &plan.ropes, None)?;
             exec::finals(w, &cx, encoder)?;

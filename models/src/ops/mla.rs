@@ -117,6 +117,7 @@ impl Mla {
         w.o = w.o.max(n_head * shape.head_dim_v);
         w.cols = w.cols.max(shape.head_dim_k);
         w.attend = w.attend.max(attend.scratch_len());
+        w.parts = w.parts.max(attend.parts_len(lower.n_ctx));
         Ok(Mla { spec: m.clone(), q, kv_a, kv_norm, form, out, rope, attend })
     }
 
@@ -316,9 +317,8 @@ impl Mla {
         let heads = Rows { buffer: &cx.bufs.mix[3], stride: m.n_head * wide };
         let latent = Rows { buffer: &cx.bufs.mix[1], stride: m.kv_rank + m.n_rot };
         let r = &cx.batch.rows[row];
-        let (kv, slot) = (cx.state.layer(self.attend.kv), r.pos % PAGE);
-        let page = cx.state.page(self.attend.kv, r.seq, r.pos / PAGE);
-        let o = cx.state.options();
+        let (kv, o) = (cx.state.layer(self.attend.kv), cx.state.options());
+        let place = (cx.state.page(self.attend.kv, r.seq, r.pos / PAGE), head, r.pos % PAGE);
         // SAFETY: pairs of row and head are claimed, the scratch belongs to this worker, and what
         // is read was finished in the phases before.
         unsafe {
@@ -331,10 +331,8 @@ impl Mla {
             key[..m.n_nope].copy_from_slice(&key_value[..m.n_nope]);
             key[m.n_nope..].copy_from_slice(latent.get(row as u32, m.kv_rank..latent.stride));
             self.rotate(cx, row, &mut key[m.n_nope..]);
-            kv.store_key((o.type_k, cx.vec), (page, head, slot), key);
-            let start = kv.values(page, head).start + slot * kv.row_v;
-            let stored = kv.v.part_mut(start..start + kv.row_v);
-            o.type_v.encode(cx.vec, &key_value[m.n_nope..], stored);
+            kv.store_key((o.type_k, cx.vec), place, key);
+            kv.store_value((o.type_v, cx.vec), place, &key_value[m.n_nope..]);
         }
     }
 }

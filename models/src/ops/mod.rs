@@ -135,6 +135,8 @@ pub(crate) struct Widths {
     pub(crate) n_vocab: usize,
     /// Floats of one worker's attention scratch.
     pub(crate) attend: usize,
+    /// Floats of the parts of attention of all workers together.
+    pub(crate) parts: usize,
     /// Bytes of one worker's panel scratch.
     pub(crate) panel: usize,
     /// Whether rows are prepared as pairs of columns.
@@ -183,6 +185,10 @@ pub(crate) struct Buffers {
     pub(crate) expert_y: Buffer<f32>,
     /// [OUT_ROWS, n_vocab].
     pub(crate) logits: Buffer<f32>,
+    /// What attention found in spans of long sequences, until they are added.
+    pub(crate) parts: Buffer<f32>,
+    /// For what shares its spans: how many jobs are done, 0 between phases.
+    pub(crate) done: Box<[AtomicU32]>,
     pub(crate) private: Vec<Private>,
     pub(crate) widths: Widths,
     pub(crate) n_ubatch: usize,
@@ -308,6 +314,8 @@ impl Buffers {
             expert_h: Buffer::new(slots * w.expert_h),
             expert_y: Buffer::new(slots * if slots > 0 { w.n_embd } else { 0 }),
             logits: Buffer::new(OUT_ROWS * w.n_vocab),
+            parts: Buffer::new(w.parts),
+            done: (0..attend::SHARED * n_threads).map(|_| AtomicU32::new(0)).collect(),
             private: (0..n_threads).map(|_| private()).collect(),
             n_ubatch,
             widths,
@@ -332,6 +340,11 @@ impl Buffers {
         unsafe { self.rope.part(at..at + n_rot) }
     }
 
+    /// Forgets what a step that failed left half done.
+    pub(crate) fn reset(&self) {
+        self.done.iter().for_each(|done| done.store(0, Ordering::Relaxed));
+    }
+
     /// Bytes that [`Buffers::new`] takes.
     pub(crate) fn bytes(w: &Widths, n_ubatch: usize, n_threads: usize) -> u64 {
         let slots = n_ubatch * w.n_expert_used;
@@ -341,7 +354,7 @@ impl Buffers {
         let acts: usize = w.acts.iter().sum();
         let shared = n_ubatch * (4 * per_row + acts * (1 + usize::from(w.shared)))
             + slots * (acts + 4 * (w.expert_h + w.n_embd))
-            + 4 * OUT_ROWS * w.n_vocab;
+            + 4 * (OUT_ROWS * w.n_vocab + w.parts);
         let private = 4 * (w.cols + n_ubatch.max(OUT_ROWS) * linear::MAX_CHUNK + w.attend)
             + SELF_SERVICE_ROWS * acts
             + n_ubatch * w.head_acts.iter().sum::<usize>()

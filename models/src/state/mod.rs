@@ -105,7 +105,7 @@ pub struct KvLayer {
     /// [page, n_head_kv, row, PAGE], see [`quant::store_key`]; where values lie in keys,
     /// [page, n_head_kv, PAGE, row].
     pub k: Buffer<u8>,
-    /// [page, n_head_kv, PAGE, row].
+    /// [page, n_head_kv, PAGE, row], see [`quant::store_value`].
     pub v: Buffer<u8>,
     /// Bytes of a key row.
     pub row_k: usize,
@@ -305,6 +305,22 @@ impl KvLayer {
                 quant::store_key(ty, vec, key, self.k.as_mut_ptr().add(page.start), slot);
             }
         }
+    }
+
+    /// Stores the value of `head` at position `slot` of physical page `page`; not for values that lie
+    /// in keys.
+    ///
+    /// # Safety
+    /// Nobody else reads or writes that position's value meanwhile.
+    pub unsafe fn store_value(
+        &self,
+        (ty, vec): (KvType, Vector),
+        (page, head, slot): (usize, usize, usize),
+        value: &[f32],
+    ) {
+        let page = self.values(page, head);
+        // SAFETY: as in `store_key`.
+        unsafe { quant::store_value(ty, vec, value, self.v.as_mut_ptr().add(page.start), slot) }
     }
 
     /// Byte range of the keys of `head` in physical page `page`.

@@ -1,267 +1,378 @@
-//! One page for one group of queries: scores, running softmax, weighted sum of values.
+//! One page for one group of queries: scores, and weighted sums of values. Between the two, a whole
+//! span's scores become weights.
 
-use super::{DistanceBias, PAGE, PageRef, QueryRow};
-use crate::isa::half;
-use crate::vector::math;
+use super::{DistanceBias, PAGE, QueryRow, SPAN};
+use crate::isa::prefetch::prefetch;
+use crate::isa::{codes, half};
+use crate::vector::{Q8_LEN, math};
 use ::half::f16;
-use pulp::Simd;
+use pulp::{Simd, WithSimd};
+use std::ops::Range;
 
 /// Queries whose accumulators fit the registers at once: 6 queries by 4 vectors on 32 registers,
 /// 6 by 2 on 16.
 pub(super) const GROUP: usize = 6;
 
 /// Keys or values of a page, read as vectors of f32.
-pub(super) trait Source<S: Simd>: Copy {
-    /// Vector number `i` in the order of memory.
-    fn vector(self, simd: S, i: usize) -> S::f32s;
+pub(super) trait Source: Copy {
+    /// Numbers are codes, to be multiplied by the scale of their position and block.
+    const SCALED: bool;
+    /// Vector `at` of row `row`. A row is an element of all keys or one position's value.
+    fn vector<S: Simd>(self, row: usize, at: usize) -> S::f32s;
 }
 
-/// Converted before.
+/// As f32, or converted before, rows of so many elements.
 #[derive(Clone, Copy)]
-pub(super) struct Floats<'a, V>(pub &'a [V]);
+pub(super) struct Floats<'a, const SCALED: bool>(pub &'a [f32], pub usize);
 
-impl<S: Simd> Source<S> for Floats<'_, S::f32s> {
+impl<const SCALED: bool> Source for Floats<'_, SCALED> {
+    const SCALED: bool = SCALED;
+
     #[inline(always)]
-    fn vector(self, _: S, i: usize) -> S::f32s {
-        self.0[i]
+    fn vector<S: Simd>(self, row: usize, at: usize) -> S::f32s {
+        let lanes = &self.0[row * self.1 + at * S::F32_LANES..][..S::F32_LANES];
+        S::as_simd_f32s(lanes).0[0]
     }
 }
 
-/// Half precision as it is stored, for tiles of so few queries that a conversion ahead would cost
-/// more than it saves. Only where [`half::has_load`] says so.
+/// Half precision as it is stored, rows of so many elements. This and what follows are for tiles of
+/// so few queries that a conversion ahead would cost more than it saves, and only where
+/// [`half::has_load`] says so.
 #[derive(Clone, Copy)]
-pub(super) struct Halves<'a>(pub &'a [f16]);
+pub(super) struct Halves<'a>(pub &'a [f16], pub usize);
 
-impl<S: Simd> Source<S> for Halves<'_> {
+impl Source for Halves<'_> {
+    const SCALED: bool = false;
+
     #[inline(always)]
-    fn vector(self, _: S, i: usize) -> S::f32s {
-        half::load(&self.0[i * S::F32_LANES..][..S::F32_LANES])
+    fn vector<S: Simd>(self, row: usize, at: usize) -> S::f32s {
+        half::load(&self.0[row * self.1 + at * S::F32_LANES..][..S::F32_LANES])
     }
 }
 
-/// A page ready for use.
-pub(super) struct PageJob<'a, K> {
-    pub page: &'a PageRef<'a>,
-    /// `[head_dim_k, PAGE]`.
-    pub keys: K,
-    /// `[PAGE, n_columns vectors]`.
-    pub values: K,
-    /// Vectors of a value.
-    pub n_columns: usize,
+/// The codes of Q8_0, rows of so many bytes.
+#[derive(Clone, Copy)]
+pub(super) struct Bytes<'a>(pub &'a [u8], pub usize);
+
+impl Source for Bytes<'_> {
+    const SCALED: bool = true;
+
+    #[inline(always)]
+    fn vector<S: Simd>(self, row: usize, at: usize) -> S::f32s {
+        codes::bytes(&self.0[row * self.1 + at * S::F32_LANES..][..S::F32_LANES])
+    }
+}
+
+/// The codes of Q4_0 keys: rows of [`PAGE`] bytes, two elements each.
+#[derive(Clone, Copy)]
+pub(super) struct KeyNibbles<'a>(pub &'a [u8]);
+
+impl Source for KeyNibbles<'_> {
+    const SCALED: bool = true;
+
+    #[inline(always)]
+    fn vector<S: Simd>(self, row: usize, at: usize) -> S::f32s {
+        const HALF: usize = Q8_LEN / 2;
+        let byte = (row / Q8_LEN * HALF + row % HALF) * PAGE + at * S::F32_LANES;
+        let shift = (row % Q8_LEN / HALF * 4) as u32;
+        codes::nibbles(&self.0[byte..][..S::F32_LANES], shift)
+    }
+}
+
+/// The codes of Q4_0 values, rows of so many bytes.
+#[derive(Clone, Copy)]
+pub(super) struct ValueNibbles<'a>(pub &'a [u8], pub usize);
+
+impl Source for ValueNibbles<'_> {
+    const SCALED: bool = true;
+
+    #[inline(always)]
+    fn vector<S: Simd>(self, row: usize, at: usize) -> S::f32s {
+        const HALF: usize = Q8_LEN / 2;
+        let column = at * S::F32_LANES;
+        let byte = row * self.1 + column / Q8_LEN * HALF + column % HALF;
+        let shift = (column % Q8_LEN / HALF * 4) as u32;
+        codes::nibbles(&self.0[byte..][..S::F32_LANES], shift)
+    }
+}
+
+/// One side of a page, ready for use.
+#[derive(Clone, Copy)]
+pub(super) struct Side<'a, K> {
+    pub source: K,
+    /// `[block, PAGE]`; of types without blocks nothing.
+    pub scales: &'a [f32],
+    /// The page that comes next, of which a row is asked for with every row that is used, and the
+    /// bytes of such a row.
+    pub ahead: (&'a [u8], usize),
+}
+
+impl<K> Side<'_, K> {
+    #[inline(always)]
+    fn ask(&self, row: usize) {
+        let (page, bytes) = self.ahead;
+        if let Some(row) = page.get(row * bytes..(row + 1) * bytes) {
+            prefetch(row);
+        }
+    }
+}
+
+/// Positions `seen` of a page that some query of the group sees: their scores to rows of `out`,
+/// [`SPAN`] apart. `q` is packed `[head_dim_k, n]` for `n` queries, at most [`GROUP`].
+pub(super) struct Scores<'a, K> {
+    pub q: &'a [f32],
+    pub keys: Side<'a, K>,
+    pub seen: Range<usize>,
+    pub out: &'a mut [f32],
+}
+
+impl<K: Source> Scores<'_, K> {
+    #[inline(always)]
+    pub(super) fn run<S: Simd>(self, simd: S, n: usize) {
+        match n {
+            1 => simd.vectorize(ScoresOf::<K, 1>(self)),
+            2 => simd.vectorize(ScoresOf::<K, 2>(self)),
+            3 => simd.vectorize(ScoresOf::<K, 3>(self)),
+            4 => simd.vectorize(ScoresOf::<K, 4>(self)),
+            5 => simd.vectorize(ScoresOf::<K, 5>(self)),
+            _ => simd.vectorize(ScoresOf::<K, GROUP>(self)),
+        }
+    }
+}
+
+/// [`Scores`] of a fixed number of queries: a function of its own, not a part of its caller, which
+/// would become too large to compile well.
+struct ScoresOf<'a, K, const R: usize>(Scores<'a, K>);
+
+impl<K: Source, const R: usize> WithSimd for ScoresOf<'_, K, R> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Scores { q, keys, seen, out } = self.0;
+        let q = q.as_chunks::<R>().0;
+        // Blocks of 4 (or 2) vectors of positions, those that anyone sees.
+        let vectors = if S::REGISTER_COUNT >= 32 { 4 } else { 2 };
+        let first = seen.start / S::F32_LANES / vectors * vectors;
+        for at in (first..seen.end.div_ceil(S::F32_LANES)).step_by(vectors) {
+            match vectors {
+                4 => score::<S, K, R, 4>(simd, q, &keys, (at, at == first), out),
+                _ => score::<S, K, R, 2>(simd, q, &keys, (at, at == first), out),
+            }
+        }
+    }
+}
+
+/// `out[r][position] = q[r] . key` for `V` vectors of positions from vector `at` on; of blocks, the
+/// sum over them of scale times product.
+#[inline(always)]
+fn score<S: Simd, K: Source, const R: usize, const V: usize>(
+    simd: S,
+    q: &[[f32; R]],
+    keys: &Side<'_, K>,
+    (at, is_first): (usize, bool),
+    out: &mut [f32],
+) {
+    let zero = simd.splat_f32s(0.0);
+    let length = if K::SCALED { Q8_LEN } else { q.len() };
+    for (b, q) in q.chunks(length.max(1)).enumerate() {
+        let mut acc = [[zero; V]; R];
+        for (i, q) in q.iter().enumerate() {
+            let row = b * length + i;
+            if is_first {
+                keys.ask(row);
+            }
+            let mut key = [zero; V];
+            for j in 0..V {
+                key[j] = keys.source.vector::<S>(row, at + j);
+            }
+            for r in 0..R {
+                let q = simd.splat_f32s(q[r]);
+                for j in 0..V {
+                    acc[r][j] = simd.mul_add_e_f32s(q, key[j], acc[r][j]);
+                }
+            }
+        }
+        let scales = if K::SCALED { &keys.scales[b * PAGE..][..PAGE] } else { &[] };
+        for r in 0..R {
+            let out = &mut S::as_mut_simd_f32s(&mut out[r * SPAN..][..PAGE]).0[at..at + V];
+            for j in 0..V {
+                out[j] = match (K::SCALED, b) {
+                    (false, _) => acc[r][j],
+                    (true, 0) => simd.mul_f32s(S::as_simd_f32s(scales).0[at + j], acc[r][j]),
+                    (true, _) => {
+                        simd.mul_add_e_f32s(S::as_simd_f32s(scales).0[at + j], acc[r][j], out[j])
+                    }
+                };
+            }
+        }
+    }
+}
+
+/// What changes a score before it becomes a weight.
+#[derive(Clone, Copy)]
+pub(super) struct Change<'a> {
     pub softcap: Option<f32>,
     pub bias: Option<DistanceBias<'a>>,
 }
 
-/// The running result of a group's queries.
-pub(super) struct State<'a, V> {
-    /// `[n, padded head_dim_v]`: sum of e^(score - max) v.
-    pub sums: &'a mut [V],
-    /// `[n]`: largest score (or sink) so far, -inf before any.
-    pub max: &'a mut [f32],
-    /// `[n]`: sum of e^(score - max).
-    pub weight: &'a mut [f32],
-}
-
-/// The scores, then the weights, of a group.
-type Scores = [[f32; PAGE]; GROUP];
-
-impl<K> PageJob<'_, K> {
-    /// Adds the page to the state of up to [`GROUP`] queries, packed `[head_dim_k, n]` in `q`.
-    #[inline(always)]
-    pub(super) fn group<S: Simd>(
-        &self,
-        simd: S,
-        q: &[f32],
-        rows: &[QueryRow],
-        state: State<'_, S::f32s>,
-    ) where
-        K: Source<S>,
-    {
-        match rows.len() {
-            1 => self.group_of::<S, 1>(simd, q.as_chunks().0, rows, state),
-            2 => self.group_of::<S, 2>(simd, q.as_chunks().0, rows, state),
-            3 => self.group_of::<S, 3>(simd, q.as_chunks().0, rows, state),
-            4 => self.group_of::<S, 4>(simd, q.as_chunks().0, rows, state),
-            5 => self.group_of::<S, 5>(simd, q.as_chunks().0, rows, state),
-            _ => self.group_of::<S, GROUP>(simd, q.as_chunks().0, rows, state),
+/// Turns one query's scores over a span that starts at `first` into weights e^(score - max), zero
+/// where it does not see (`seen`) but others of its group do (`all`). Returns the maximum, -inf when
+/// nothing is seen, and the sum of the weights.
+#[inline(always)]
+pub(super) fn soften<S: Simd>(
+    simd: S,
+    change: Change<'_>,
+    (row, first): (&QueryRow, usize),
+    (seen, all): (&Range<usize>, &Range<usize>),
+    scores: &mut [f32],
+) -> (f32, f32) {
+    let lanes = S::F32_LANES;
+    let all = all.start / lanes * lanes..all.end.next_multiple_of(lanes);
+    if seen.is_empty() {
+        scores[all].fill(0.0);
+        return (f32::NEG_INFINITY, 0.0);
+    }
+    scores[all.start..seen.start].fill(f32::NEG_INFINITY);
+    scores[seen.end..all.end].fill(f32::NEG_INFINITY);
+    let inner = seen.start / lanes * lanes..seen.end.next_multiple_of(lanes);
+    if let Some(cap) = change.softcap {
+        let cap = simd.splat_f32s(cap);
+        for s in S::as_mut_simd_f32s(&mut scores[inner.clone()]).0 {
+            *s = simd.mul_f32s(cap, math::tanh(simd, simd.div_f32s(*s, cap)));
+        }
+        scores[inner.start..seen.start].fill(f32::NEG_INFINITY);
+        scores[seen.end..inner.end].fill(f32::NEG_INFINITY);
+    }
+    if row.alibi_slope != 0.0 {
+        for (i, s) in scores[seen.clone()].iter_mut().enumerate() {
+            let distance = (first + seen.start + i).abs_diff(row.pos);
+            *s -= row.alibi_slope * distance as f32;
         }
     }
+    if let Some(bias) = change.bias {
+        bias.add(row, first + seen.start, &mut scores[seen.clone()]);
+    }
+    let mut top = simd.splat_f32s(f32::NEG_INFINITY);
+    for v in S::as_simd_f32s(&scores[inner]).0 {
+        top = simd.max_f32s(*v, top);
+    }
+    let top = simd.reduce_max_f32s(top);
+    if top == f32::NEG_INFINITY {
+        // Every score is -inf, or NaN hiding behind it: the latter must stay visible.
+        let poisoned = scores[seen.clone()].iter().any(|s| s.is_nan());
+        scores[all].fill(if poisoned { f32::NAN } else { 0.0 });
+        return (top, if poisoned { f32::NAN } else { 0.0 });
+    }
+    let shift = simd.splat_f32s(top);
+    let mut total = simd.splat_f32s(0.0);
+    for v in S::as_mut_simd_f32s(&mut scores[all]).0 {
+        *v = math::exp(simd, simd.sub_f32s(*v, shift));
+        total = simd.add_f32s(total, *v);
+    }
+    (top, simd.reduce_sum_f32s(total))
+}
+
+/// Adds positions `seen` of a page, each value times its weight, to the sums of up to [`GROUP`]
+/// queries.
+pub(super) struct Weigh<'a, K> {
+    /// Rows [`SPAN`] apart.
+    pub weights: &'a [f32],
+    pub values: Side<'a, K>,
+    pub seen: Range<usize>,
+    /// Rows of `stride`, of which the first `columns` are in use.
+    pub sums: &'a mut [f32],
+    pub columns: usize,
+    pub stride: usize,
+    /// What is in it does not matter.
+    pub scaled: &'a mut Scaled,
+}
+
+/// Weights times scales, for the blocks of a column of vectors: `[block, query, position]`.
+pub(super) type Scaled = [[[f32; PAGE]; GROUP]; 2];
+
+impl<K: Source> Weigh<'_, K> {
+    #[inline(always)]
+    pub(super) fn run<S: Simd>(self, simd: S, n: usize) {
+        match n {
+            1 => simd.vectorize(WeighOf::<K, 1>(self)),
+            2 => simd.vectorize(WeighOf::<K, 2>(self)),
+            3 => simd.vectorize(WeighOf::<K, 3>(self)),
+            4 => simd.vectorize(WeighOf::<K, 4>(self)),
+            5 => simd.vectorize(WeighOf::<K, 5>(self)),
+            _ => simd.vectorize(WeighOf::<K, GROUP>(self)),
+        }
+    }
+}
+
+/// As [`ScoresOf`].
+struct WeighOf<'a, K, const R: usize>(Weigh<'a, K>);
+
+impl<K: Source, const R: usize> WithSimd for WeighOf<'_, K, R> {
+    type Output = ();
 
     #[inline(always)]
-    fn group_of<S: Simd, const R: usize>(
-        &self,
-        simd: S,
-        q: &[[f32; R]],
-        rows: &[QueryRow],
-        state: State<'_, S::f32s>,
-    ) where
-        K: Source<S>,
-    {
-        let visible: [(usize, usize); R] = std::array::from_fn(|r| rows[r].visible(self.page));
-        let seen = visible.iter().filter(|(lo, hi)| lo < hi);
-        let lo = seen.clone().map(|v| v.0).min().unwrap_or(PAGE);
-        let hi = seen.map(|v| v.1).max().unwrap_or(0);
-        if lo >= hi {
-            return;
-        }
-        let mut scores: Scores = [[0.0; PAGE]; GROUP];
-        // Scores: blocks of 4 (or 2) vectors of positions, those that anyone sees.
-        let vectors = if S::REGISTER_COUNT >= 32 { 4 } else { 2 };
-        let first = lo / S::F32_LANES / vectors * vectors;
-        for at in (first..hi.div_ceil(S::F32_LANES)).step_by(vectors) {
-            match vectors {
-                4 => score::<S, K, R, 4>(simd, q, self.keys, at, &mut scores),
-                _ => score::<S, K, R, 2>(simd, q, self.keys, at, &mut scores),
-            }
-        }
-        let mut decay = [1.0; R];
-        for r in 0..R {
-            decay[r] = self.soften(
-                simd,
-                &rows[r],
-                visible[r],
-                &mut scores[r],
-                &mut state.max[r],
-                &mut state.weight[r],
-            );
-        }
-        let (n, v) = (self.n_columns, self.values);
+    fn with_simd<S: Simd>(mut self, simd: S) {
+        let n = self.0.columns.div_ceil(S::F32_LANES);
         let mut at = 0;
         while at < n {
-            let (span, sums) = ((lo, hi), &mut *state.sums);
             at += match n - at {
-                4.. if vectors == 4 => {
-                    weigh::<S, K, R, 4>(simd, &scores, &decay, (v, n), at, span, sums)
-                }
-                2.. => weigh::<S, K, R, 2>(simd, &scores, &decay, (v, n), at, span, sums),
-                _ => weigh::<S, K, R, 1>(simd, &scores, &decay, (v, n), at, span, sums),
+                4.. if S::REGISTER_COUNT >= 32 => self.0.columns::<S, R, 4>(simd, at),
+                2.. => self.0.columns::<S, R, 2>(simd, at),
+                _ => self.0.columns::<S, R, 1>(simd, at),
             };
         }
     }
+}
 
-    /// Turns one query's scores into weights e^(score - max), zero where nothing is visible, and
-    /// updates its maximum and total. Returns the factor for what was summed before.
+impl<K: Source> Weigh<'_, K> {
+    /// `sums[r] += weights[r][position] value`, for the `V` vectors of columns from vector `at` on; of
+    /// blocks, with the product of weight and scale. Returns V.
     #[inline(always)]
-    fn soften<S: Simd>(
-        &self,
-        simd: S,
-        row: &QueryRow,
-        (lo, hi): (usize, usize),
-        scores: &mut [f32; PAGE],
-        max: &mut f32,
-        weight: &mut f32,
-    ) -> f32 {
-        if lo >= hi {
-            scores.fill(0.0);
-            return 1.0;
-        }
-        if let Some(cap) = self.softcap {
-            let cap = simd.splat_f32s(cap);
-            for s in S::as_mut_simd_f32s(scores).0 {
-                *s = simd.mul_f32s(cap, math::tanh(simd, simd.div_f32s(*s, cap)));
+    fn columns<S: Simd, const R: usize, const V: usize>(&mut self, simd: S, at: usize) -> usize {
+        let Weigh { weights, values, seen, sums, stride, scaled, .. } = self;
+        // V vectors lie in one block, or they are two blocks; vectors start at multiples of V or less.
+        let two = V * S::F32_LANES > Q8_LEN;
+        if K::SCALED {
+            let block = at * S::F32_LANES / Q8_LEN;
+            for (b, scaled) in scaled[..1 + usize::from(two)].iter_mut().enumerate() {
+                let scales = S::as_simd_f32s(&values.scales[(block + b) * PAGE..][..PAGE]).0;
+                for (r, scaled) in scaled[..R].iter_mut().enumerate() {
+                    let weights = S::as_simd_f32s(&weights[r * SPAN..][..PAGE]).0;
+                    let out = S::as_mut_simd_f32s(scaled).0;
+                    for i in 0..PAGE / S::F32_LANES {
+                        out[i] = simd.mul_f32s(weights[i], scales[i]);
+                    }
+                }
             }
         }
-        if row.alibi_slope != 0.0 {
-            for (i, s) in scores.iter_mut().enumerate() {
-                let distance = (self.page.first_pos + i).abs_diff(row.pos);
-                *s -= row.alibi_slope * distance as f32;
+        let (sums, stride) = (S::as_mut_simd_f32s(sums).0, *stride / S::F32_LANES);
+        let mut acc = [[simd.splat_f32s(0.0); V]; R];
+        for r in 0..R {
+            acc[r].copy_from_slice(&sums[r * stride + at..][..V]);
+        }
+        for position in seen.start..seen.end.min(PAGE) {
+            if at == 0 {
+                values.ask(position);
             }
-        }
-        if let Some(bias) = self.bias {
-            bias.add(row, self.page.first_pos, scores);
-        }
-        scores[..lo].fill(f32::NEG_INFINITY);
-        scores[hi..].fill(f32::NEG_INFINITY);
-        let vectors = S::as_mut_simd_f32s(scores).0;
-        let mut top = vectors[0];
-        for v in &vectors[1..] {
-            top = simd.max_f32s(*v, top);
-        }
-        let top = simd.reduce_max_f32s(top).max(*max);
-        if top == f32::NEG_INFINITY {
-            // Every score is -inf, or NaN hiding behind it: the latter must stay visible.
-            let poisoned = scores[lo..hi].iter().any(|s| s.is_nan());
-            scores.fill(if poisoned { f32::NAN } else { 0.0 });
-            if poisoned {
-                *weight = f32::NAN;
+            let mut value = [simd.splat_f32s(0.0); V];
+            for j in 0..V {
+                value[j] = values.source.vector::<S>(position, at + j);
             }
-            return 1.0;
-        }
-        // e^0 is exactly 1, so the short cut gives the same bits.
-        let decay = if top == *max { 1.0 } else { math::exp(pulp::Scalar::new(), *max - top) };
-        let shift = simd.splat_f32s(top);
-        let mut total = simd.splat_f32s(0.0);
-        for v in vectors {
-            *v = math::exp(simd, simd.sub_f32s(*v, shift));
-            total = simd.add_f32s(total, *v);
-        }
-        *max = top;
-        *weight = *weight * decay + simd.reduce_sum_f32s(total);
-        decay
-    }
-}
-
-/// `scores[r][position] = q[r] . key` for `V` vectors of positions from vector `at` on.
-#[inline(always)]
-fn score<S: Simd, K: Source<S>, const R: usize, const V: usize>(
-    simd: S,
-    q: &[[f32; R]],
-    keys: K,
-    at: usize,
-    scores: &mut Scores,
-) {
-    let mut acc = [[simd.splat_f32s(0.0); V]; R];
-    for (i, q) in q.iter().enumerate() {
-        let first = i * (PAGE / S::F32_LANES) + at;
-        let mut key = [simd.splat_f32s(0.0); V];
-        for j in 0..V {
-            key[j] = keys.vector(simd, first + j);
+            for r in 0..R {
+                for j in 0..V {
+                    let b = usize::from(two) * (j * S::F32_LANES / Q8_LEN);
+                    let weight = match K::SCALED {
+                        true => scaled[b][r][position],
+                        false => weights[r * SPAN + position],
+                    };
+                    acc[r][j] = simd.mul_add_e_f32s(simd.splat_f32s(weight), value[j], acc[r][j]);
+                }
+            }
         }
         for r in 0..R {
-            let q = simd.splat_f32s(q[r]);
-            for j in 0..V {
-                acc[r][j] = simd.mul_add_e_f32s(q, key[j], acc[r][j]);
-            }
+            sums[r * stride + at..][..V].copy_from_slice(&acc[r]);
         }
+        V
     }
-    for r in 0..R {
-        S::as_mut_simd_f32s(&mut scores[r]).0[at..at + V].copy_from_slice(&acc[r]);
-    }
-}
-
-/// `sums[r] = decay[r] sums[r] + weights[r][position] value`, over the positions of `span` and the
-/// `V` vectors of columns from vector `at` on. Returns V.
-#[inline(always)]
-fn weigh<S: Simd, K: Source<S>, const R: usize, const V: usize>(
-    simd: S,
-    weights: &Scores,
-    decay: &[f32; R],
-    (values, n): (K, usize),
-    at: usize,
-    span: (usize, usize),
-    sums: &mut [S::f32s],
-) -> usize {
-    let mut acc = [[simd.splat_f32s(0.0); V]; R];
-    for r in 0..R {
-        let decay = simd.splat_f32s(decay[r]);
-        for j in 0..V {
-            acc[r][j] = simd.mul_f32s(decay, sums[r * n + at + j]);
-        }
-    }
-    for position in span.0..span.1.min(PAGE) {
-        let mut value = [simd.splat_f32s(0.0); V];
-        for j in 0..V {
-            value[j] = values.vector(simd, position * n + at + j);
-        }
-        for r in 0..R {
-            let weight = simd.splat_f32s(weights[r][position]);
-            for j in 0..V {
-                acc[r][j] = simd.mul_add_e_f32s(weight, value[j], acc[r][j]);
-            }
-        }
-    }
-    for r in 0..R {
-        sums[r * n + at..][..V].copy_from_slice(&acc[r]);
-    }
-    V
 }

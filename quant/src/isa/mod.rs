@@ -18,6 +18,7 @@
 pub(crate) mod avx2;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx512;
+pub(crate) mod codes;
 #[cfg(target_arch = "aarch64")]
 pub(crate) mod dotprod;
 pub(crate) mod half;

@@ -17,7 +17,7 @@ mod recur;
 mod reduce;
 
 use crate::isa::Isa;
-pub(crate) use convert::{Q8_BYTES, Q8_LEN};
+pub(crate) use convert::{Q4_BYTES, Q8_BYTES, Q8_LEN};
 use pulp::WithSimd;
 pub use recur::{Read, Recur};
 

@@ -204,7 +204,9 @@ impl Attention {
         w.o = w.o.max(n_out);
         w.g = w.g.max(n_gate);
         w.cols = w.cols.max(rows[0]).max(rows[1]).max(2 * a.head_dim_v);
-        w.attend = w.attend.max(tile::shape(a, 0, rows[0] / a.n_head).scratch_len());
+        let attend = tile::shape(a, 0, rows[0] / a.n_head);
+        w.attend = w.attend.max(attend.scratch_len());
+        w.parts = w.parts.max(attend.parts_len(lower.n_ctx));
     }
 
     /// The keys and values in the state: new ones, or those of another layer.

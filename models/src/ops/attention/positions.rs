@@ -91,24 +91,22 @@ impl Attention {
         let (dk, dv) = (a.head_dim_k, a.head_dim_v);
         let kv = cx.state.layer(self.kv);
         let page = cx.state.page(self.kv, r.seq, r.pos / PAGE);
-        let (v0, slot) = (kv.values(page, h).start, r.pos % PAGE);
-        let o = cx.state.options();
+        let (o, place) = (cx.state.options(), (page, h, r.pos % PAGE));
         // SAFETY: a position of a sequence is one row of the batch, and its head was claimed.
         unsafe {
             let at = (row * a.n_head_kv + h) * dk;
             let k = cx.bufs.k.part_mut(at..at + dk);
-            let stored = kv.v.part_mut(v0 + slot * kv.row_v..v0 + (slot + 1) * kv.row_v);
             if a.kv == Kv::KeyAsValue {
                 let v = private.row.part_mut(0..dv);
                 v.copy_from_slice(k);
-                o.type_v.encode(cx.vec, self.value(cx, private, v), stored);
+                kv.store_value((o.type_v, cx.vec), place, self.value(cx, private, v));
             } else {
                 let at = (row * a.n_head_kv + h) * dv;
                 let v = cx.bufs.v.part_mut(at..at + dv);
-                o.type_v.encode(cx.vec, self.value(cx, private, v), stored);
+                kv.store_value((o.type_v, cx.vec), place, self.value(cx, private, v));
             }
             self.norm_and_rotate(cx, private, self.k_norm.as_ref(), (row, h), k);
-            kv.store_key((o.type_k, cx.vec), (page, h, slot), k);
+            kv.store_key((o.type_k, cx.vec), place, k);
         }
     }
 
