@@ -49,7 +49,8 @@ class Peer:
         options.n_batch, options.n_ubatch = 2048, 512
         options.n_threads = options.n_threads_batch = self.args.threads
         options.flash_attn_type = 1 if flash else 0
-        kinds = {"f16": llama.GGML_TYPE_F16, "q8_0": llama.GGML_TYPE_Q8_0, "f32": llama.GGML_TYPE_F32}
+        kinds = {"f16": llama.GGML_TYPE_F16, "q8_0": llama.GGML_TYPE_Q8_0, "q4_0": llama.GGML_TYPE_Q4_0,
+                 "f32": llama.GGML_TYPE_F32}
         options.type_k = options.type_v = kinds[self.args.kv]
         handle = llama.llama_init_from_model(self.model, options)
         assert handle, "llama.cpp refuses these options"
@@ -90,7 +91,7 @@ def main():
     parser.add_argument("-d", "--depth", default="0")
     parser.add_argument("-t", "--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--kv", default="f16", choices=["f16", "q8_0", "f32"])
+    parser.add_argument("--kv", default="f16", choices=["f16", "q8_0", "q4_0", "f32"])
     args = parser.parse_args()
 
     silent = llama.llama_log_callback(lambda *_: None)  # Must outlive the last call.
@@ -104,7 +105,7 @@ def main():
         for _ in range(args.rounds):
             for test, speed in ours(path, args).items():
                 theirs = max(peer.run(test, flash) for flash in (False, True)
-                             if flash or args.kv != "q8_0")
+                             if flash or args.kv not in ("q8_0", "q4_0"))
                 a, b = best.get(test, (0.0, 0.0))
                 best[test] = (max(a, speed), max(b, theirs))
         for (n_prompt, n_gen, n_depth), (a, b) in best.items():

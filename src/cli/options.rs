@@ -59,10 +59,10 @@ pub(super) struct EngineArgs {
     #[arg(long, value_name = "N", default_value_t = 512,
           value_parser = clap::value_parser!(u32).range(1..=65536))]
     pub(super) ubatch_size: u32,
-    /// Type of cached keys: f32, f16, bf16, q8_0 [short form: -ctk]
+    /// Type of cached keys: f32, f16, bf16, q8_0, q4_0 [short form: -ctk]
     #[arg(long, value_name = "TYPE", default_value_t = KvType::F16)]
     pub(super) cache_type_k: KvType,
-    /// Type of cached values: f32, f16, bf16, q8_0 [short form: -ctv]
+    /// Type of cached values: f32, f16, bf16, q8_0, q4_0 [short form: -ctv]
     #[arg(long, value_name = "TYPE", default_value_t = KvType::F16)]
     pub(super) cache_type_v: KvType,
     /// Instruction set of the kernels [default: the best this CPU has]
