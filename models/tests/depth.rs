@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 /// Positions of the long sequence; the short one of a pair has half of them.
-const LONG: usize = 2 * SPAN + 150;
+const LONG: usize = 2 * SPAN + 70;
 const SHORT: usize = LONG / 2;
 /// Positions at the end that are fed one by one.
 const TAIL: usize = 4;
@@ -79,15 +79,13 @@ fn long_sequences_have_the_same_bits_however_they_are_shared_out() {
     let cases = ["llama-yarn", "gemma3", "gpt-oss-mxfp4", "refact", "youtu"];
     for (i, case) in cases.into_iter().enumerate() {
         let model = model(case);
-        for ty in [types[0], types[1 + i % 4]] {
-            let first =
-                How { n_threads: 1, n_ubatch: 512, has_steps: false, has_neighbour: false };
+        for ty in [types[i], types[(i + 2) % types.len()]] {
+            let first = How { n_threads: 1, n_ubatch: 512, has_steps: false, has_neighbour: false };
             let expected = last(&model, ty, first);
             assert!(!expected.is_empty());
             for how in [
-                How { has_steps: true, ..first },
                 How { n_threads: 2, has_steps: true, ..first },
-                How { n_threads: 3, n_ubatch: 7, ..first },
+                How { n_threads: 3, n_ubatch: 40, ..first },
                 How { n_threads: 3, n_ubatch: 100, has_steps: true, has_neighbour: true },
                 How { n_threads: 8, has_steps: true, has_neighbour: true, ..first },
             ] {

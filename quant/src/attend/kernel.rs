@@ -2,7 +2,7 @@
 //! span's scores become weights.
 
 use super::{DistanceBias, PAGE, QueryRow, SPAN};
-use crate::isa::prefetch::prefetch;
+use crate::isa::prefetch::{LINE, prefetch_line};
 use crate::isa::{codes, half};
 use crate::vector::{Q8_LEN, math};
 use ::half::f16;
@@ -13,12 +13,15 @@ use std::ops::Range;
 /// 6 by 2 on 16.
 pub(super) const GROUP: usize = 6;
 
+/// Bytes of the codes of a block of Q4_0.
+const HALF: usize = Q8_LEN / 2;
+
 /// Keys or values of a page, read as vectors of f32.
 pub(super) trait Source: Copy {
     /// Numbers are codes, to be multiplied by the scale of their position and block.
     const SCALED: bool;
-    /// Vector `at` of row `row`. A row is an element of all keys or one position's value.
-    fn vector<S: Simd>(self, row: usize, at: usize) -> S::f32s;
+    /// `V` vectors from `at` on of row `row`. A row is an element of all keys or one position's value.
+    fn vectors<S: Simd, const V: usize>(self, simd: S, row: usize, at: usize) -> [S::f32s; V];
 }
 
 /// As f32, or converted before, rows of so many elements.
@@ -29,9 +32,11 @@ impl<const SCALED: bool> Source for Floats<'_, SCALED> {
     const SCALED: bool = SCALED;
 
     #[inline(always)]
-    fn vector<S: Simd>(self, row: usize, at: usize) -> S::f32s {
-        let lanes = &self.0[row * self.1 + at * S::F32_LANES..][..S::F32_LANES];
-        S::as_simd_f32s(lanes).0[0]
+    fn vectors<S: Simd, const V: usize>(self, simd: S, row: usize, at: usize) -> [S::f32s; V] {
+        let row = &self.0[row * self.1 + at * S::F32_LANES..][..V * S::F32_LANES];
+        let mut out = [simd.splat_f32s(0.0); V];
+        out.copy_from_slice(S::as_simd_f32s(row).0);
+        out
     }
 }
 
@@ -45,8 +50,13 @@ impl Source for Halves<'_> {
     const SCALED: bool = false;
 
     #[inline(always)]
-    fn vector<S: Simd>(self, row: usize, at: usize) -> S::f32s {
-        half::load(&self.0[row * self.1 + at * S::F32_LANES..][..S::F32_LANES])
+    fn vectors<S: Simd, const V: usize>(self, simd: S, row: usize, at: usize) -> [S::f32s; V] {
+        let row = &self.0[row * self.1 + at * S::F32_LANES..][..V * S::F32_LANES];
+        let mut out = [simd.splat_f32s(0.0); V];
+        for (out, lanes) in out.iter_mut().zip(row.chunks_exact(S::F32_LANES)) {
+            *out = half::load(lanes);
+        }
+        out
     }
 }
 
@@ -58,8 +68,13 @@ impl Source for Bytes<'_> {
     const SCALED: bool = true;
 
     #[inline(always)]
-    fn vector<S: Simd>(self, row: usize, at: usize) -> S::f32s {
-        codes::bytes(&self.0[row * self.1 + at * S::F32_LANES..][..S::F32_LANES])
+    fn vectors<S: Simd, const V: usize>(self, simd: S, row: usize, at: usize) -> [S::f32s; V] {
+        let row = &self.0[row * self.1 + at * S::F32_LANES..][..V * S::F32_LANES];
+        let mut out = [simd.splat_f32s(0.0); V];
+        for (out, lanes) in out.iter_mut().zip(row.chunks_exact(S::F32_LANES)) {
+            *out = codes::bytes(lanes);
+        }
+        out
     }
 }
 
@@ -71,11 +86,15 @@ impl Source for KeyNibbles<'_> {
     const SCALED: bool = true;
 
     #[inline(always)]
-    fn vector<S: Simd>(self, row: usize, at: usize) -> S::f32s {
-        const HALF: usize = Q8_LEN / 2;
+    fn vectors<S: Simd, const V: usize>(self, simd: S, row: usize, at: usize) -> [S::f32s; V] {
         let byte = (row / Q8_LEN * HALF + row % HALF) * PAGE + at * S::F32_LANES;
         let shift = (row % Q8_LEN / HALF * 4) as u32;
-        codes::nibbles(&self.0[byte..][..S::F32_LANES], shift)
+        let row = &self.0[byte..][..V * S::F32_LANES];
+        let mut out = [simd.splat_f32s(0.0); V];
+        for (out, lanes) in out.iter_mut().zip(row.chunks_exact(S::F32_LANES)) {
+            *out = codes::nibbles(lanes, shift);
+        }
+        out
     }
 }
 
@@ -87,12 +106,15 @@ impl Source for ValueNibbles<'_> {
     const SCALED: bool = true;
 
     #[inline(always)]
-    fn vector<S: Simd>(self, row: usize, at: usize) -> S::f32s {
-        const HALF: usize = Q8_LEN / 2;
-        let column = at * S::F32_LANES;
-        let byte = row * self.1 + column / Q8_LEN * HALF + column % HALF;
-        let shift = (column % Q8_LEN / HALF * 4) as u32;
-        codes::nibbles(&self.0[byte..][..S::F32_LANES], shift)
+    fn vectors<S: Simd, const V: usize>(self, simd: S, row: usize, at: usize) -> [S::f32s; V] {
+        let mut out = [simd.splat_f32s(0.0); V];
+        for (j, out) in out.iter_mut().enumerate() {
+            let column = (at + j) * S::F32_LANES;
+            let byte = row * self.1 + column / Q8_LEN * HALF + column % HALF;
+            let shift = (column % Q8_LEN / HALF * 4) as u32;
+            *out = codes::nibbles(&self.0[byte..][..S::F32_LANES], shift);
+        }
+        out
     }
 }
 
@@ -102,17 +124,33 @@ pub(super) struct Side<'a, K> {
     pub source: K,
     /// `[block, PAGE]`; of types without blocks nothing.
     pub scales: &'a [f32],
-    /// The page that comes next, of which a row is asked for with every row that is used, and the
-    /// bytes of such a row.
-    pub ahead: (&'a [u8], usize),
+    pub ahead: Ahead,
 }
 
-impl<K> Side<'_, K> {
+/// What will be read next: a part of it is asked for with every row that is used.
+#[derive(Clone, Copy)]
+pub(super) struct Ahead {
+    start: *const u8,
+    /// Bytes with every row.
+    step: usize,
+}
+
+impl Ahead {
+    /// Asks for nothing.
+    pub(super) const NONE: Ahead = Ahead { start: std::ptr::null(), step: 0 };
+
+    /// `bytes`, while `rows` rows are used.
     #[inline(always)]
-    fn ask(&self, row: usize) {
-        let (page, bytes) = self.ahead;
-        if let Some(row) = page.get(row * bytes..(row + 1) * bytes) {
-            prefetch(row);
+    pub(super) fn new(bytes: &[u8], rows: usize) -> Ahead {
+        Ahead { start: bytes.as_ptr(), step: bytes.len() / rows }
+    }
+
+    #[inline(always)]
+    fn ask(self, row: usize) {
+        let mut at = 0;
+        while at < self.step {
+            prefetch_line(self.start.wrapping_add(row * self.step + at));
+            at += LINE;
         }
     }
 }
@@ -180,12 +218,9 @@ fn score<S: Simd, K: Source, const R: usize, const V: usize>(
         for (i, q) in q.iter().enumerate() {
             let row = b * length + i;
             if is_first {
-                keys.ask(row);
+                keys.ahead.ask(row);
             }
-            let mut key = [zero; V];
-            for j in 0..V {
-                key[j] = keys.source.vector::<S>(row, at + j);
-            }
+            let key = keys.source.vectors::<S, V>(simd, row, at);
             for r in 0..R {
                 let q = simd.splat_f32s(q[r]);
                 for j in 0..V {
@@ -351,22 +386,23 @@ impl<K: Source> Weigh<'_, K> {
         for r in 0..R {
             acc[r].copy_from_slice(&sums[r * stride + at..][..V]);
         }
+        // Per block and query; so that the loop need not check where they end.
+        let factors: [[&[f32; PAGE]; R]; 2] = std::array::from_fn(|b| {
+            std::array::from_fn(|r| match K::SCALED {
+                true => &scaled[b][r],
+                false => weights[r * SPAN..].first_chunk().expect("a row of weights"),
+            })
+        });
         for position in seen.start..seen.end.min(PAGE) {
             if at == 0 {
-                values.ask(position);
+                values.ahead.ask(position);
             }
-            let mut value = [simd.splat_f32s(0.0); V];
-            for j in 0..V {
-                value[j] = values.source.vector::<S>(position, at + j);
-            }
+            let value = values.source.vectors::<S, V>(simd, position, at);
             for r in 0..R {
                 for j in 0..V {
                     let b = usize::from(two) * (j * S::F32_LANES / Q8_LEN);
-                    let weight = match K::SCALED {
-                        true => scaled[b][r][position],
-                        false => weights[r * SPAN + position],
-                    };
-                    acc[r][j] = simd.mul_add_e_f32s(simd.splat_f32s(weight), value[j], acc[r][j]);
+                    let factor = simd.splat_f32s(factors[b][r][position]);
+                    acc[r][j] = simd.mul_add_e_f32s(factor, value[j], acc[r][j]);
                 }
             }
         }

@@ -1,8 +1,8 @@
 //! Spans of positions for a tile of queries: all scores of a span, then its weights, then its sums.
 
 use super::kernel::{
-    Bytes, Change, Floats, GROUP, Halves, KeyNibbles, Scaled, Scores, Side, Source, ValueNibbles,
-    Weigh, soften,
+    Ahead, Bytes, Change, Floats, GROUP, Halves, KeyNibbles, Scaled, Scores, Side, Source,
+    ValueNibbles, Weigh, soften,
 };
 use super::pages::{code_bytes, read_keys, read_scales, read_values};
 use super::part::{add, begin, divide, part_len, set_weight};
@@ -184,10 +184,10 @@ impl<'a> Work<'a> {
         let KvLayout { k: ty, head_dim_k: dim, v_in_k, .. } = self.layout;
         let k = page.k;
         let ahead = match self.direct {
-            true => (ahead, ahead.len() / dim),
+            true => Ahead::new(ahead, dim),
             false => {
                 prefetch(ahead);
-                (&[][..], 0)
+                Ahead::NONE
             }
         };
         let is_scaled = code_bytes(ty) > 0 && !v_in_k;
@@ -264,10 +264,10 @@ impl<'a> Work<'a> {
         let KvLayout { v: ty, head_dim_v: dim, v_in_k, .. } = self.layout;
         let (v, lanes) = (page.v, S::F32_LANES);
         let ahead = match self.direct {
-            true => (ahead, ahead.len() / PAGE),
+            true => Ahead::new(ahead, PAGE),
             false => {
                 prefetch(ahead);
-                (&[][..], 0)
+                Ahead::NONE
             }
         };
         let is_scaled = code_bytes(ty) > 0 && !v_in_k;
