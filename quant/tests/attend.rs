@@ -44,15 +44,13 @@ impl Cache {
                 let bytes = ty.row_bytes(dim);
                 let row = random.normal(dim, 1.0);
                 let page: &mut [u8] = bytemuck::cast_slice_mut(page);
-                // SAFETY: a whole page, and one thread.
+                let at = pos % PAGE;
                 match place {
-                    Place::Key => unsafe {
-                        store_key(ty, vector, &row, page.as_mut_ptr(), pos % PAGE)
-                    },
-                    Place::Value => unsafe {
-                        store_value(ty, vector, &row, page.as_mut_ptr(), pos % PAGE);
-                    },
-                    Place::Row => ty.encode(vector, &row, &mut page[pos % PAGE * bytes..][..bytes]),
+                    // SAFETY: a whole page, and one thread.
+                    Place::Key => unsafe { store_key(ty, vector, &row, page.as_mut_ptr(), at) },
+                    // SAFETY: as above.
+                    Place::Value => unsafe { store_value(ty, vector, &row, page.as_mut_ptr(), at) },
+                    Place::Row => ty.encode(vector, &row, &mut page[at * bytes..][..bytes]),
                 }
                 let mut stored = vec![0u32; bytes.div_ceil(4)];
                 let stored = &mut bytemuck::cast_slice_mut(&mut stored)[..bytes];
