@@ -7,13 +7,11 @@
 
 use crate::error::Error;
 use formats::TensorType;
-use quant::{Isa, Kernels, Out, Regime};
+use quant::{ActKind, Isa, Kernels, Out, Regime};
 use std::sync::{Mutex, PoisonError};
 
 /// Columns of the comparison: a wide tile and a rest.
 const COLS: usize = 5;
-/// How far two kernels may differ, relative to the sum of magnitudes: both round.
-const BOUND: f32 = 2.0 * Kernels::ERROR_BOUND;
 
 /// What was found out so far.
 static KNOWN: Mutex<Vec<(&'static str, bool)>> = Mutex::new(Vec::new());
@@ -24,14 +22,26 @@ static KNOWN: Mutex<Vec<(&'static str, bool)>> = Mutex::new(Vec::new());
 /// As [`quant::kernels`].
 pub(crate) fn kernels(ty: TensorType, isa: Isa) -> Result<&'static Kernels, Error> {
     let fast = quant::kernels(ty, isa)?;
-    let scalar = quant::kernels(ty, Isa::Scalar)?;
-    if isa == Isa::Scalar {
-        return Ok(fast);
+    if fast.act() == ActKind::Q8Bf16 {
+        // Their columns are of a kind of their own, which others cannot share: all or none.
+        for &each in quant::SUPPORTED {
+            if !is_right(quant::kernels(each, isa)?)? {
+                return kernels(ty, Isa::Avx512);
+            }
+        }
     }
+    Ok(if is_right(fast)? { fast } else { quant::kernels(ty, Isa::Scalar)? })
+}
+
+/// Whether kernels give what the scalar ones give.
+fn is_right(fast: &Kernels) -> Result<bool, Error> {
+    if fast.isa() == Isa::Scalar {
+        return Ok(true);
+    }
+    let scalar = quant::kernels(fast.tensor_type(), Isa::Scalar)?;
     let multiply: Multiply<'_> = &|w, k, n, x, regime, y| multiply(fast, w, k, n, x, regime, y);
-    let both = [Regime::Rows, Regime::Panel];
-    let right = known(fast, || agree(scalar, multiply, 33, both.map(|r| (r, r))));
-    Ok(if right { fast } else { scalar })
+    let both = [Regime::Rows, Regime::Panel].map(|r| (r, r));
+    Ok(known(fast, || agree(scalar, fast, multiply, 33, both)))
 }
 
 /// The kernels for packed rows of a type, when there are any and they agree with the scalar ones for
@@ -50,7 +60,7 @@ pub(crate) fn packed_kernels(ty: TensorType, isa: Isa) -> Result<Option<&'static
     };
     // Both drivers read columns as panels do.
     let both = [Regime::Rows, Regime::Panel].map(|r| (Regime::Panel, r));
-    let right = known(packed, || agree(scalar, multiply, 3 * quant::PACK_ROWS, both));
+    let right = known(packed, || agree(scalar, packed, multiply, 3 * quant::PACK_ROWS, both));
     Ok(right.then_some(packed))
 }
 
@@ -94,9 +104,10 @@ fn multiply(
 }
 
 /// Whether `candidate` gives for `n_rows` rows what `oracle` gives, for pairs of the oracle's regime
-/// and the candidate's.
+/// and the candidate's, which may be as far off as `fast`.
 fn agree(
     oracle: &Kernels,
+    fast: &Kernels,
     candidate: Multiply<'_>,
     n_rows: usize,
     regimes: [(Regime, Regime); 2],
@@ -114,7 +125,9 @@ fn agree(
     if quant::decode(ty, &w, &mut weights).is_err() {
         return false;
     }
-    let x: Vec<f32> = (0..COLS * k).map(|i| ((i * 37 % 101) as f32 - 50.0) * 0.01).collect();
+    // Whole numbers with 127 in every four: nobody rounds them.
+    let whole = |i: usize| if i % 4 == 1 { 127.0 } else { (i * 37 % 255) as f32 - 127.0 };
+    let x: Vec<f32> = (0..COLS * k).map(whole).collect();
     let magnitude = |c: usize, r: usize| -> f32 {
         let (x, w) = (&x[c * k..(c + 1) * k], &weights[r * k..(r + 1) * k]);
         x.iter().zip(w).map(|(x, w)| (x * w).abs()).sum()
@@ -127,7 +140,12 @@ fn agree(
         (0..COLS * n_rows).all(|i| {
             // Types with offsets sum two parts, each rounded: four times the bound leaves room and
             // still finds a code that is off by one.
-            let bound = 4.0 * BOUND * magnitude(i / n_rows, i % n_rows);
+            let bound = match fast.error_bound(ours) {
+                wide if wide > Kernels::ERROR_BOUND => wide,
+                // Both round.
+                bound => 4.0 * 2.0 * bound,
+            };
+            let bound = bound * magnitude(i / n_rows, i % n_rows);
             (found[i] - expected[i]).abs() <= bound
         })
     })
@@ -166,13 +184,13 @@ mod tests {
                         quant::decode_row(oracle.tensor_type(), w, 17, &mut row).unwrap();
                         let at = (0..k).max_by(|&a, &b| row[a].abs().total_cmp(&row[b].abs()));
                         let at = at.unwrap();
-                        y[3 * n + 17] -= row[at] * x[3 * k + at].max(0.1);
+                        y[3 * n + 17] -= row[at] * x[3 * k + at].max(20.0);
                     }
                 };
                 let both = [Regime::Rows, Regime::Panel].map(|r| (r, r));
-                assert!(!agree(oracle, &broken, 33, both), "{ty}, {faulty:?}");
+                assert!(!agree(oracle, oracle, &broken, 33, both), "{ty}, {faulty:?}");
                 let silent = |_: &[u8], _: usize, _: usize, _: &[f32], _, _: &mut [f32]| {};
-                assert!(!agree(oracle, &silent, 33, both), "{ty}: nothing written");
+                assert!(!agree(oracle, oracle, &silent, 33, both), "{ty}: nothing written");
             }
         }
     }

@@ -199,7 +199,10 @@ impl FromStr for ActBits {
 
 impl ContextOptions {
     fn choice<'a>(&self, repack: Option<&'a Arc<Repack>>) -> Choice<'a> {
-        Choice { isa: self.isa, repack, precise: self.act == ActBits::I16 }
+        let precise = self.act == ActBits::I16;
+        // Tiles round weights, which finer activations would not mend.
+        let isa = if precise && self.isa == Isa::Amx { Isa::Avx512 } else { self.isa };
+        Choice { isa, repack, precise }
     }
 }
 
@@ -328,7 +331,7 @@ impl Context {
             narrow: Batch::default(),
             narrow_rows: Vec::new(),
             next: Vec::new(),
-            vec: Vector::new(options.isa),
+            vec: Vector::new(options.choice(None).isa),
             deterministic: options.deterministic,
             lowered_from: (n_ctx < first).then_some(first),
             #[cfg(test)]

@@ -21,6 +21,9 @@
 //! | then | | `kp / 32` negated integer sums, i32 |
 //! | then | | `kp / 16` sums, f32; `kp / 16` negated integer sums, i32 |
 //!
+//! On rows of the table that multiply panels as bfloat16 ([`ActKind::Q8Bf16`]) a column for them is the
+//! header and `kp` bfloat16.
+//!
 //! Sums are of the rounded values (scale times integer), so that a weight's offset and its scale
 //! meet the same activation. A column's size in cache lines is odd: columns side by side then fall
 //! into different cache sets.
@@ -40,6 +43,8 @@ pub enum ActKind {
     /// int8 with a float scale for 32 values whoever reads it, for packed weights: the columns of
     /// [`Regime::Panel`].
     Wide,
+    /// As [`ActKind::Q8`] for [`Regime::Rows`], bfloat16 for [`Regime::Panel`].
+    Q8Bf16,
 }
 
 /// Which driver will read a prepared column.
@@ -65,7 +70,7 @@ impl ActKind {
     pub const fn bytes(self, k: usize) -> usize {
         let lines = match self {
             Self::F32 => 1 + k.div_ceil(16),
-            Self::Q8 | Self::Wide => 1 + padded(k) / 256 * 9,
+            Self::Q8 | Self::Wide | Self::Q8Bf16 => 1 + padded(k) / 256 * 9,
         };
         (lines | 1) * 64
     }
@@ -80,8 +85,9 @@ pub(crate) const fn padded(k: usize) -> usize {
 pub(crate) const fn tag(kind: ActKind, regime: Regime) -> u32 {
     match (kind, regime) {
         (ActKind::F32, _) => 0x5046_3332,
-        (ActKind::Q8, Regime::Rows) => 0x5051_3804,
+        (ActKind::Q8 | ActKind::Q8Bf16, Regime::Rows) => 0x5051_3804,
         (ActKind::Q8, Regime::Panel) | (ActKind::Wide, _) => 0x5051_3820,
+        (ActKind::Q8Bf16, Regime::Panel) => 0x5042_3136,
     }
 }
 
@@ -264,6 +270,13 @@ fn quantize_wide(x: &[f32], dst: &mut [u8]) {
 pub(crate) fn residual(x: &[f32], column: &[u8], tag_of: u32, rest: &mut [f32]) {
     assert_eq!(x.len(), rest.len(), "values and what is left of them");
     let kp = padded(x.len());
+    if tag_of == tag(ActKind::Q8Bf16, Regime::Panel) {
+        let values = column[HEADER..].as_chunks().0;
+        for ((rest, &x), &y) in rest.iter_mut().zip(x).zip(values) {
+            *rest = x - half::bf16::from_le_bytes(y).to_f32();
+        }
+        return;
+    }
     let per_scale = if tag_of == tag(ActKind::Q8, Regime::Rows) { FINE } else { 32 };
     let scales = &column[HEADER + kp..];
     let groups = x.chunks(per_scale).zip(rest.chunks_mut(per_scale));

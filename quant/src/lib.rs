@@ -17,6 +17,8 @@
 
 mod act;
 pub mod attend;
+#[cfg(target_arch = "x86_64")]
+mod bf16;
 pub mod block;
 mod error;
 mod float;

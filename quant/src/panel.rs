@@ -2,11 +2,12 @@
 //! span by span, with rows in lanes, and multiplied with all columns.
 //!
 //! A slab is one span (256 k) of one panel (`P = LANES * PANEL` rows): codes as
-//! `[k / 4][row][4 bytes]`, scales and offsets as `[group][row]`. A micro-tile keeps
-//! `PANEL` vectors of rows by [`Simd::PANEL_COLS`] columns of accumulators in registers; per group
-//! the integer sums are converted once and scaled: `acc += float(n) * w_scale * x_scale`. Rows
-//! being in lanes, the row scales are plain vectors, and nothing is ever summed across lanes.
-//! Float accumulators wait in the scratch between slabs.
+//! `[k / 4][row][4 bytes]`, scales and offsets as `[group][row]`. Codes above [`Simd::WHOLE`] are made
+//! two such planes, one after the other, see [`Simd::split`]. A micro-tile keeps `PANEL` vectors of rows
+//! by [`Simd::PANEL_COLS`] columns of accumulators in registers; per group the integer sums are
+//! converted once and scaled: `acc += float(n) * w_scale * x_scale`. Rows being in lanes, the row scales
+//! are plain vectors, and nothing is ever summed across lanes. Float accumulators wait in the scratch
+//! between slabs.
 #![allow(
     unsafe_op_in_unsafe_fn,
     reason = "driver code below one checked wrapper, see `Job`; contracts are on the functions"
@@ -19,8 +20,9 @@ use crate::isa::{MAX_LANES, Simd};
 use crate::span::{Bytes, Codes};
 use crate::tile::{Head, Job, MAX_SPAN_BYTES, SPAN};
 
-/// Scratch bytes per row of a panel before the accumulators: codes, scales, offsets.
-const SLAB_ROW: usize = SPAN + 64 + 64;
+/// Scratch bytes per row of a panel before the accumulators: codes, room for what a row of the
+/// table makes of them, scales, offsets.
+const SLAB_ROW: usize = 3 * SPAN + 64 + 64;
 
 /// Scratch that [`panel`] needs for panels of `rows` rows and `n_cols` columns.
 pub(crate) const fn scratch_bytes(rows: usize, n_cols: usize) -> usize {
@@ -33,12 +35,14 @@ pub(crate) const fn scratch_bytes(rows: usize, n_cols: usize) -> usize {
 pub(crate) struct Slab {
     /// Codes, `[k / 4][P][4]`.
     pub(crate) q: *mut u8,
+    /// Twice as many bytes more, after the codes.
+    pub(crate) extra: *mut u8,
     /// Scales, `[group][P]`.
     pub(crate) d: *mut f32,
     /// Offsets, `[group][P]`.
     pub(crate) m: *mut f32,
     /// `[n_cols][P]`
-    acc: *mut f32,
+    pub(crate) acc: *mut f32,
 }
 
 /// All outputs of a job.
@@ -69,8 +73,9 @@ pub(crate) unsafe fn panels<S: Simd>(
     let q = scratch.add(scratch.align_offset(64));
     let slab = Slab {
         q,
-        d: q.add(p * SPAN).cast(),
-        m: q.add(p * (SPAN + 64)).cast(),
+        extra: q.add(p * SPAN),
+        d: q.add(p * 3 * SPAN).cast(),
+        m: q.add(p * (3 * SPAN + 64)).cast(),
         acc: q.add(p * SLAB_ROW).cast(),
     };
     let mut r = 0;
@@ -82,8 +87,14 @@ pub(crate) unsafe fn panels<S: Simd>(
             span(r, valid, s, values, slab);
         }
         for c in 0..job.n_cols {
-            let from = slab.acc.add(c * p);
-            std::ptr::copy_nonoverlapping(from, job.y.add(c * job.stride + r), valid);
+            let (from, to) = (slab.acc.add(c * p), job.y.add(c * job.stride + r));
+            if valid < p {
+                std::ptr::copy_nonoverlapping(from, to, valid);
+                continue;
+            }
+            for v in 0..S::PANEL {
+                S::store(to.add(S::LANES * v), S::load(from.add(S::LANES * v)));
+            }
         }
         r += p;
     }
@@ -144,6 +155,14 @@ pub(crate) unsafe fn multiply<S: Simd, const GROUP: usize, const MINS: bool, con
     values: usize,
     slab: Slab,
 ) {
+    if MAX > S::WHOLE {
+        for i in 0..S::PANEL * SPAN / 4 {
+            let at = slab.q.add(4 * S::LANES * i);
+            let (first, second) = S::split(S::load_q(at));
+            S::store_q(at, first);
+            S::store_q(slab.extra.add(4 * S::LANES * i), second);
+        }
+    }
     let part = Part {
         s,
         groups: values.div_ceil(GROUP),
@@ -179,19 +198,25 @@ unsafe fn columns<S: Simd, const V: usize, const GROUP: usize, const MINS: bool,
     part: Part,
 ) {
     let mut c = 0;
-    if S::PANEL_COLS == 6 {
+    // known when compiling
+    let most = match (GROUP, MAX > S::WHOLE) {
+        (_, true) => S::PANEL_COLS.2,
+        (32, _) => S::PANEL_COLS.0,
+        _ => S::PANEL_COLS.1,
+    };
+    if most == 6 {
         while c + 6 <= job.n_cols {
             micro::<S, V, 6, GROUP, MINS, MAX>(job, c, part);
             c += 6;
         }
     }
-    if S::PANEL_COLS >= 4 {
+    if most >= 4 {
         while c + 4 <= job.n_cols {
             micro::<S, V, 4, GROUP, MINS, MAX>(job, c, part);
             c += 4;
         }
     }
-    if S::PANEL_COLS >= 2 {
+    if most >= 2 {
         while c + 2 <= job.n_cols {
             micro::<S, V, 2, GROUP, MINS, MAX>(job, c, part);
             c += 2;

@@ -3,6 +3,9 @@
 //! A new tensor type is one line in [`types!`](self) here, plus its decoder and unpacker: under
 //! `quantized` if it is worth a driver for few columns of its own, else under `expanded`.
 
+#[macro_use]
+mod rows;
+
 use formats::TensorType;
 
 use crate::act::{self, ActKind, Regime};
@@ -10,6 +13,8 @@ use crate::block::{self, Block};
 use crate::error::Error;
 use crate::float::Weight;
 use crate::isa::Isa;
+#[cfg(test)]
+use crate::isa::StandIn;
 use crate::out::Out;
 use crate::packed::driver::Fill;
 use crate::packed::{Layout, PACK_ROWS, Packer, pack_group};
@@ -28,6 +33,8 @@ pub(crate) trait Entries {
     const PANEL_ROWS: usize;
     /// [`crate::isa::Simd::NARROW`].
     const NARROW: bool;
+    /// What kernels of quantized weights read.
+    const ACT: ActKind = ActKind::Q8;
     /// [`crate::tile::rows`].
     unsafe fn rows<U: Unpack>(job: &Job<'_>);
     /// [`crate::span::expand`].
@@ -116,6 +123,14 @@ impl Kernels {
     /// offsets of opposite sign (types with mins) the magnitudes are those of the two parts.
     pub const ERROR_BOUND: f32 = 2e-6;
 
+    /// [`Kernels::ERROR_BOUND`], or where weights are rounded to bfloat16, 2^-9 beside it.
+    pub fn error_bound(&self, regime: Regime) -> f32 {
+        match (self.act, regime) {
+            (ActKind::Q8Bf16, Regime::Panel) => 1.0 / 512.0 + 8.0 * Self::ERROR_BOUND,
+            _ => Self::ERROR_BOUND,
+        }
+    }
+
     /// Name of the row, as in `q4_1-q8-avx512`.
     pub fn id(&self) -> &'static str {
         self.id
@@ -161,7 +176,7 @@ impl Kernels {
     }
 
     /// Prepares one column of `x.len()` values for the driver that `regime` names; the bytes are
-    /// the same on every row of the table.
+    /// the same on every row of the table with kernels of the same [`Kernels::act`].
     ///
     /// `dst` is best aligned to 64 bytes (cache lines); no alignment is required.
     ///
@@ -296,15 +311,7 @@ const fn kernels_of<R: Entries>(
     id: &'static str,
     drivers: Drivers,
 ) -> Kernels {
-    Kernels {
-        ty,
-        isa,
-        id,
-        act: ActKind::Q8,
-        panel_rows: R::PANEL_ROWS,
-        prepare: R::prepare,
-        drivers,
-    }
+    Kernels { ty, isa, id, act: R::ACT, panel_rows: R::PANEL_ROWS, prepare: R::prepare, drivers }
 }
 
 const fn quantized<R: Entries, U: Unpack>(ty: TensorType, isa: Isa, id: &'static str) -> Kernels {
@@ -392,98 +399,31 @@ fn numbers<const N: usize>(
     Ok(())
 }
 
-macro_rules! isas {
-    ($make:ident, $code:ty, $ty:ident, $name:literal, $act:literal, $isa:expr) => {
-        match $isa {
-            Isa::Scalar => {
-                static K: Kernels = $make::<crate::isa::scalar::Row, $code>(
-                    TensorType::$ty,
-                    Isa::Scalar,
-                    concat!($name, "-", $act, "-scalar"),
-                );
-                Some(&K)
-            }
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => {
-                static K: Kernels = $make::<crate::isa::avx2::Row, $code>(
-                    TensorType::$ty,
-                    Isa::Avx2,
-                    concat!($name, "-", $act, "-avx2"),
-                );
-                Some(&K)
-            }
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => {
-                static K: Kernels = $make::<crate::isa::avx512::Row, $code>(
-                    TensorType::$ty,
-                    Isa::Avx512,
-                    concat!($name, "-", $act, "-avx512"),
-                );
-                Some(&K)
-            }
-            #[cfg(target_arch = "aarch64")]
-            Isa::Neon => {
-                static K: Kernels = $make::<crate::isa::neon::Row, $code>(
-                    TensorType::$ty,
-                    Isa::Neon,
-                    concat!($name, "-", $act, "-neon"),
-                );
-                Some(&K)
-            }
-            #[cfg(target_arch = "aarch64")]
-            Isa::Dotprod => {
-                static K: Kernels = $make::<crate::isa::dotprod::Row, $code>(
-                    TensorType::$ty,
-                    Isa::Dotprod,
-                    concat!($name, "-", $act, "-dotprod"),
-                );
-                Some(&K)
-            }
-            _ => None,
-        }
-    };
-}
-
-macro_rules! packed_isas {
-    ($code:ty, $ty:ident, $name:literal, $isa:expr) => {
-        match $isa {
-            Isa::Scalar => {
-                static K: Kernels = packed::<crate::isa::scalar::Row, $code>(
-                    TensorType::$ty,
-                    Isa::Scalar,
-                    concat!($name, "-packed-scalar"),
-                );
-                Some(&K)
-            }
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => {
-                static K: Kernels = packed::<crate::isa::avx2::Row, $code>(
-                    TensorType::$ty,
-                    Isa::Avx2,
-                    concat!($name, "-packed-avx2"),
-                );
-                Some(&K)
-            }
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => {
-                static K: Kernels = packed::<crate::isa::avx512::Row, $code>(
-                    TensorType::$ty,
-                    Isa::Avx512,
-                    concat!($name, "-packed-avx512"),
-                );
-                Some(&K)
-            }
-            _ => None,
-        }
-    };
-}
-
 macro_rules! packed_types {
     ($($ty:ident $name:literal $code:ty;)*) => {
         /// What lays 16 rows of a type side by side, where there is such a layout.
         pub(crate) fn packer(ty: TensorType) -> Option<Packer> {
             match ty {
                 $(TensorType::$ty => Some(pack_group::<$code>),)*
+                _ => None,
+            }
+        }
+
+        /// The kernels for packed rows of a type on a row that stands in for another.
+        #[cfg(test)]
+        pub(crate) fn stand_in_packed(ty: TensorType, row: StandIn) -> Option<&'static Kernels> {
+            match (ty, row) {
+                $(
+                    #[cfg(target_arch = "x86_64")]
+                    (TensorType::$ty, StandIn::AvxVnni) => {
+                        static K: Kernels = packed::<crate::isa::avxvnni::stand_in::Row, $code>(
+                            TensorType::$ty,
+                            Isa::AvxVnni,
+                            concat!($name, "-packed-avxvnni (stand-in)"),
+                        );
+                        Some(&K)
+                    }
+                )*
                 _ => None,
             }
         }
@@ -528,6 +468,17 @@ macro_rules! types {
                 $(TensorType::$qty => isas!(quantized, $code, $qty, $qname, "q8", isa),)*
                 $(TensorType::$ety => isas!(expanded, $span, $ety, $ename, "q8", isa),)*
                 $(TensorType::$fty => isas!(floats, $weight, $fty, $fname, "f32", isa),)*
+                _ => None,
+            }
+        }
+
+        /// The kernels of a type on a row that stands in for another.
+        #[cfg(test)]
+        pub(crate) fn stand_in(ty: TensorType, row: StandIn) -> Option<&'static Kernels> {
+            match ty {
+                $(TensorType::$qty => stand_ins!(quantized, $code, $qty, $qname, "q8", row),)*
+                $(TensorType::$ety => stand_ins!(expanded, $span, $ety, $ename, "q8", row),)*
+                $(TensorType::$fty => stand_ins!(floats, $weight, $fty, $fname, "f32", row),)*
                 _ => None,
             }
         }

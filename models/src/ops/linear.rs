@@ -32,7 +32,7 @@ pub(crate) const N_KINDS: usize = 3;
 fn slot(kind: ActKind) -> usize {
     match kind {
         ActKind::F32 => 0,
-        ActKind::Q8 => 1,
+        ActKind::Q8 | ActKind::Q8Bf16 => 1,
         ActKind::Wide => 2,
     }
 }

@@ -1,20 +1,21 @@
-//! The AVX2 row (with FMA and F16C): 8 lanes; the integer dot product is `vpmaddubsw` (unsigned
-//! times signed bytes, pairs added in 16 bits with saturation) followed by `vpmaddwd` with ones.
-//!
-//! Saturation is never reached: unsigned codes up to 127 give at most 2 * 127 * 127 = 32,258.
-//! Types whose codes need all eight bits (offset 128) are made signed again, and multiplied as
-//! magnitude times sign-adjusted activation: at most 2 * 128 * 127 = 32,512.
+//! The AVX2 row (with FMA and F16C): 8 lanes. How bytes are multiplied is a parameter ([`Products`]):
+//! in pairs here, and whole in `avxvnni`.
 #![allow(unsafe_op_in_unsafe_fn, reason = "the contract of `Simd` covers every body")]
 
 use std::arch::x86_64::*;
+use std::marker::PhantomData;
 
 use super::Simd;
+use super::pairs::{Pairs, Products};
 use crate::packed::driver::Lanes;
 use crate::types::books::{Book4, Book8};
 
-/// Token of the row.
+/// Token of a row of 256 bits with products of kind `P`.
 #[derive(Clone, Copy)]
-pub(crate) struct Avx2;
+pub(crate) struct Ymm<P>(PhantomData<P>);
+
+/// Token of the AVX2 row.
+pub(crate) type Avx2 = Ymm<Pairs>;
 
 super::packed_entries!(Avx2, "avx2,fma,f16c");
 super::entries!(Avx2, crate::act::quantize, "avx2,fma,f16c");
@@ -79,38 +80,6 @@ pub(crate) unsafe fn powers(exponents: u64, out: *mut f32) {
     _mm256_storeu_si256(out.cast(), bits);
 }
 
-/// Whether codes up to `max` can go through `vpmaddubsw` as they are.
-const fn fits(max: u8) -> bool {
-    max <= 127
-}
-
-#[inline(always)]
-unsafe fn widen(pairs: __m256i) -> __m256i {
-    _mm256_madd_epi16(pairs, _mm256_set1_epi16(1))
-}
-
-/// Pair sums of `(u - offset) * x`, offset 128, by magnitude and sign.
-#[inline(always)]
-unsafe fn pairs_signed(w: __m256i, x: __m256i) -> __m256i {
-    _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w))
-}
-
-/// A number that the compiler does not know.
-#[inline(always)]
-fn opaque(n: usize) -> usize {
-    let mut n = n;
-    // SAFETY: nothing is executed; the register keeps its value.
-    unsafe {
-        std::arch::asm!("/* {0} */", inout(reg) n, options(pure, nomem, nostack, preserves_flags));
-    }
-    n
-}
-
-/// How many pair sums of codes up to `max` may be added in 16 bits.
-const fn batch(max: u8) -> usize {
-    32767 / (2 * 127 * max as usize)
-}
-
 /// The last 32 values of TQ1_0, before their digits are taken: bytes 32..48 with four factors of
 /// three, from the lower half of `fourth`, and the four bytes after them with 0, 1, 2 and 3.
 #[inline(always)]
@@ -171,12 +140,13 @@ unsafe fn flagged(levels: __m256i, flags: &[u8; 32], table: __m256i, codes: *mut
     _mm256_storeu_si256(codes.add(32 * v).cast(), _mm256_shuffle_epi8(table, q));
 }
 
-impl Simd for Avx2 {
+impl<P: Products> Simd for Ymm<P> {
     const LANES: usize = 8;
-    const PANEL: usize = 1;
+    const PANEL: usize = 2;
     const TILE: (usize, usize, usize) = (2, 1, 4);
-    const PANEL_COLS: usize = 4;
-    const NARROW: bool = true;
+    const PANEL_COLS: (usize, usize, usize) = P::PANEL_COLS;
+    const WHOLE: u8 = P::WHOLE;
+    const NARROW: bool = P::NARROW;
     type F = __m256;
     type Q = __m256i;
     type I = __m256i;
@@ -277,27 +247,22 @@ impl Simd for Avx2 {
         _mm256_xor_si256(a, _mm256_set1_epi8(-128))
     }
     #[inline(always)]
+    unsafe fn split(a: __m256i) -> (__m256i, __m256i) {
+        let signed = Self::flip(a);
+        (_mm256_abs_epi8(signed), signed)
+    }
+    #[inline(always)]
     unsafe fn lookup(table: &'static [u8; 16], index: __m256i) -> __m256i {
         let table = _mm256_broadcastsi128_si256(_mm_loadu_si128(table.as_ptr().cast()));
         _mm256_shuffle_epi8(table, index)
     }
     #[inline(always)]
     unsafe fn bias(x: __m256i, offset: u8) -> __m256i {
-        if offset == 0 || offset == 128 {
-            return _mm256_setzero_si256();
-        }
-        widen(_mm256_maddubs_epi16(_mm256_set1_epi8(offset as i8), x))
+        P::bias(x, offset)
     }
     #[inline(always)]
     unsafe fn dot(u: __m256i, x: __m256i, bias: __m256i, max: u8, offset: u8) -> __m256 {
-        let n = if !fits(max) {
-            widen(pairs_signed(Self::flip(u), x))
-        } else if offset == 0 {
-            widen(_mm256_maddubs_epi16(u, x))
-        } else {
-            _mm256_sub_epi32(widen(_mm256_maddubs_epi16(u, x)), bias)
-        };
-        _mm256_cvtepi32_ps(n)
+        _mm256_cvtepi32_ps(P::dot(u, x, bias, max, offset))
     }
 
     #[inline(always)]
@@ -357,14 +322,8 @@ impl Simd for Avx2 {
         max: u8,
         shift: Option<u32>,
     ) -> [[__m256; C]; V] {
-        let signed = !fits(max);
-        // signed magnitudes reach 128: one pair sum fills the 16 bits
-        let run = if signed { 1 } else { batch(max).min(quads) };
-        // Unrolled eight times, the loop below would be sorted into columns of products whose
-        // operands all wait on the stack (5 % slower).
-        let quads = if signed { opaque(quads) } else { quads };
         let mut acc = [[_mm256_setzero_si256(); C]; V];
-        if let (Some(shift), false) = (shift, signed) {
+        if let (Some(shift), true) = (shift, max <= P::WHOLE) {
             let shift = _mm_cvtsi32_si128(shift as i32);
             for c in 0..C {
                 let start = _mm256_sll_epi32(Self::splat_q(nsum[c]), shift);
@@ -373,31 +332,7 @@ impl Simd for Avx2 {
                 }
             }
         }
-        let mut j = 0;
-        while j < quads {
-            let mut short = [[_mm256_setzero_si256(); C]; V];
-            let end = (j + run).min(quads);
-            while j < end {
-                for v in 0..V {
-                    let u = _mm256_loadu_si256(w.add(j * stride + 32 * v).cast());
-                    for c in 0..C {
-                        let x = Self::splat_q(x[c].add(4 * j));
-                        let pairs = if signed {
-                            pairs_signed(Self::flip(u), x)
-                        } else {
-                            _mm256_maddubs_epi16(u, x)
-                        };
-                        short[v][c] = _mm256_add_epi16(short[v][c], pairs);
-                    }
-                }
-                j += 1;
-            }
-            for v in 0..V {
-                for c in 0..C {
-                    acc[v][c] = _mm256_add_epi32(acc[v][c], widen(short[v][c]));
-                }
-            }
-        }
+        let acc = P::panel(acc, w, stride, x, quads, max);
         let mut out = [[_mm256_setzero_ps(); C]; V];
         for v in 0..V {
             for c in 0..C {
@@ -560,7 +495,7 @@ impl Simd for Avx2 {
     }
 }
 
-impl Lanes for Avx2 {
+impl<P: Products> Lanes for Ymm<P> {
     type N = __m256i;
 
     #[inline(always)]
@@ -577,14 +512,7 @@ impl Lanes for Avx2 {
     }
     #[inline(always)]
     unsafe fn dp(acc: __m256i, u: __m256i, x: __m256i, max: u8) -> __m256i {
-        let pairs = |u| _mm256_madd_epi16(_mm256_maddubs_epi16(u, x), _mm256_set1_epi16(1));
-        if max < 128 {
-            return _mm256_add_epi32(acc, pairs(u));
-        }
-        // two products of 255 and 127 do not fit 16 bits; of 127 or 128 and 127 they do
-        let top = _mm256_set1_epi8(-128);
-        let low = pairs(_mm256_andnot_si256(top, u));
-        _mm256_add_epi32(_mm256_add_epi32(acc, low), pairs(_mm256_and_si256(top, u)))
+        P::dp(acc, u, x, max)
     }
     #[inline(always)]
     unsafe fn float(n: __m256i) -> __m256 {

@@ -137,7 +137,7 @@ impl Simd for Avx512 {
     const LANES: usize = 16;
     const PANEL: usize = 2;
     const TILE: (usize, usize, usize) = (2, 2, 4);
-    const PANEL_COLS: usize = 6;
+    const PANEL_COLS: (usize, usize, usize) = (6, 4, 6);
     const NARROW: bool = false;
     type F = __m512;
     type Q = __m512i;

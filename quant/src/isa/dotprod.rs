@@ -53,7 +53,7 @@ unsafe fn quad<const V: usize, const C: usize, const LANE: usize>(
 }
 
 impl Products for Sdot {
-    const PANEL_COLS: usize = 6;
+    const PANEL_COLS: (usize, usize, usize) = (6, 4, 6);
     const NARROW: bool = false;
 
     #[inline(always)]

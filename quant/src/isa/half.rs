@@ -10,12 +10,12 @@ const F16_MAX: f32 = 65504.0;
 /// dst = src in f16, clamped to +-65504; NaN stays NaN. `isa` must be available.
 pub(crate) fn f32_to_f16(isa: Isa, src: &[f32], dst: &mut [f16]) {
     assert_eq!(src.len(), dst.len());
-    let done = match isa {
+    let done = match isa.base() {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: every Avx2 row has AVX and F16C; Vector::new checked availability.
         Isa::Avx2 | Isa::Avx512 => unsafe { x86::f32_to_f16(src, dst) },
         #[cfg(target_arch = "aarch64")]
-        Isa::Neon | Isa::Dotprod => aarch64::f32_to_f16(src, dst),
+        Isa::Neon => aarch64::f32_to_f16(src, dst),
         _ => 0,
     };
     for (d, &s) in dst[done..].iter_mut().zip(&src[done..]) {
@@ -29,7 +29,7 @@ pub(crate) fn f32_to_f16(isa: Isa, src: &[f32], dst: &mut [f16]) {
 /// dst = src in f32, exactly. `isa` must be available.
 pub(crate) fn f16_to_f32(isa: Isa, src: &[f16], dst: &mut [f32]) {
     assert_eq!(src.len(), dst.len());
-    let done = match isa {
+    let done = match isa.base() {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: the row has AVX-512 F; Vector::new checked availability.
         Isa::Avx512 => unsafe { x86::f16_to_f32_wide(src, dst) },
@@ -37,7 +37,7 @@ pub(crate) fn f16_to_f32(isa: Isa, src: &[f16], dst: &mut [f32]) {
         // SAFETY: the row has AVX and F16C; Vector::new checked availability.
         Isa::Avx2 => unsafe { x86::f16_to_f32(src, dst) },
         #[cfg(target_arch = "aarch64")]
-        Isa::Neon | Isa::Dotprod => aarch64::f16_to_f32(src, dst),
+        Isa::Neon => aarch64::f16_to_f32(src, dst),
         _ => 0,
     };
     for (d, s) in dst[done..].iter_mut().zip(&src[done..]) {
@@ -47,13 +47,13 @@ pub(crate) fn f16_to_f32(isa: Isa, src: &[f16], dst: &mut [f32]) {
 
 /// Whether [`load`] gives vectors of `lanes` f32 on this row.
 pub(crate) fn has_load(isa: Isa, lanes: usize) -> bool {
-    match isa {
+    match isa.base() {
         #[cfg(target_arch = "x86_64")]
         Isa::Avx2 => lanes == 8,
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512 => lanes == 16,
         #[cfg(target_arch = "aarch64")]
-        Isa::Neon | Isa::Dotprod => lanes == 4,
+        Isa::Neon => lanes == 4,
         _ => {
             let _ = lanes;
             false

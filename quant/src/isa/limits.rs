@@ -6,9 +6,11 @@ use super::Isa;
 /// Operations (a multiplication and an addition count as two) of one [`int8_peak`] of `rounds`.
 pub fn int8_operations(isa: Isa, rounds: usize) -> usize {
     let lanes = match isa {
+        // tiles, four of 16 by 16 sums of 32 products
+        Isa::Amx => return rounds * 4 * 16 * 16 * 32 * 2,
         Isa::Avx512 => 16,
-        Isa::Avx2 => 8,
-        Isa::Scalar | Isa::Neon | Isa::Dotprod => 0,
+        Isa::Avx2 | Isa::AvxVnni => 8,
+        Isa::Scalar | Isa::Neon | Isa::Dotprod | Isa::I8mm => 0,
     };
     rounds * CHAINS * lanes * 4 * 2
 }
@@ -16,13 +18,19 @@ pub fn int8_operations(isa: Isa, rounds: usize) -> usize {
 /// Independent accumulators: enough to cover the latency of the instructions.
 const CHAINS: usize = 12;
 
-/// Runs `rounds` of register-only int8 products on a row; the result only keeps the work alive.
+/// Runs `rounds` of register-only int8 (with tiles: bfloat16) products on a row; the result only keeps the work alive.
 /// Does nothing (0) on rows for which [`int8_operations`] is zero.
 pub fn int8_peak(isa: Isa, rounds: usize) -> i32 {
     match isa {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: the row is available.
+        Isa::Amx if isa.is_available() => unsafe { super::amx::peak(rounds) },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: the row is available.
         Isa::Avx512 if isa.is_available() => unsafe { x86::peak_512(rounds) },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: the row is available.
+        Isa::AvxVnni if isa.is_available() => unsafe { x86::peak_vnni(rounds) },
         #[cfg(target_arch = "x86_64")]
         // SAFETY: the row is available.
         Isa::Avx2 if isa.is_available() => unsafe { x86::peak_256(rounds) },
@@ -65,6 +73,21 @@ mod x86 {
             }
         }
         acc.into_iter().fold(0, |sum, acc| sum ^ _mm512_reduce_add_epi32(acc))
+    }
+
+    /// # Safety
+    /// The machine has AVX-VNNI.
+    #[target_feature(enable = "avx2,avxvnni")]
+    pub(super) unsafe fn peak_vnni(rounds: usize) -> i32 {
+        let mut acc = [_mm256_setzero_si256(); CHAINS];
+        let u = std::hint::black_box(_mm256_set1_epi8(3));
+        let x = std::hint::black_box(_mm256_set1_epi8(-2));
+        for _ in 0..rounds {
+            for acc in &mut acc {
+                *acc = _mm256_dpbusd_avx_epi32(*acc, u, x);
+            }
+        }
+        acc.into_iter().fold(0, |sum, acc| sum ^ _mm256_extract_epi32::<0>(acc))
     }
 
     /// # Safety

@@ -1,5 +1,5 @@
-//! Instruction set rows: the public [`Isa`] with its detection, and the trait of primitives that
-//! every row implements.
+//! Instruction set rows: the public [`Isa`] with its detection (`row`), and the trait of primitives
+//! that every row implements.
 //!
 //! A kernel is written once, generic over [`Simd`] and over the tensor type's unpacker; a row
 //! stamps it with its own `#[target_feature]` (see [`entries!`](self)). Primitives are
@@ -15,156 +15,37 @@
 )]
 
 #[cfg(target_arch = "x86_64")]
+pub(crate) mod amx;
+#[cfg(target_arch = "x86_64")]
 pub(crate) mod avx2;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx512;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod avxvnni;
 pub(crate) mod codes;
 #[cfg(target_arch = "aarch64")]
 pub(crate) mod dotprod;
 pub(crate) mod half;
+#[cfg(target_arch = "aarch64")]
+pub(crate) mod i8mm;
 pub mod limits;
 #[cfg(target_arch = "aarch64")]
 pub(crate) mod neon;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod pairs;
 pub(crate) mod patterns;
 pub(crate) mod prefetch;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod quantize;
+mod row;
 pub(crate) mod scalar;
 pub(crate) mod transpose;
 
-use std::fmt;
-use std::str::FromStr;
+pub use row::Isa;
+#[cfg(test)]
+pub(crate) use row::StandIn;
 
-use crate::Error;
 use crate::types::books::{Book4, Book8};
-
-/// An instruction set row of the kernel table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Isa {
-    /// Plain Rust: runs everywhere, the reference for the others.
-    Scalar,
-    /// x86-64 with AVX2, FMA and F16C.
-    Avx2,
-    /// x86-64 with AVX-512 F, BW, VL, DQ and VNNI.
-    Avx512,
-    /// aarch64 Advanced SIMD.
-    Neon,
-    /// aarch64 with the `sdot` instruction.
-    Dotprod,
-}
-
-impl Isa {
-    /// All rows, whatever this machine is.
-    pub const ALL: &[Self] = &[Self::Scalar, Self::Avx2, Self::Avx512, Self::Neon, Self::Dotprod];
-
-    /// The name used by `--isa` and in kernel ids.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Scalar => "scalar",
-            Self::Avx2 => "avx2",
-            Self::Avx512 => "avx512",
-            Self::Neon => "neon",
-            Self::Dotprod => "dotprod",
-        }
-    }
-
-    /// Whether this machine (and this build) can run the row.
-    pub fn is_available(self) -> bool {
-        match self {
-            Self::Scalar => true,
-            Self::Avx2 => has_avx2(),
-            Self::Avx512 => has_avx512(),
-            Self::Neon => has_neon(),
-            Self::Dotprod => has_dotprod(),
-        }
-    }
-
-    /// The rows that this machine can run, best last; never empty.
-    pub fn available() -> Vec<Self> {
-        Self::ALL.iter().copied().filter(|isa| isa.is_available()).collect()
-    }
-
-    /// The best row that this machine can run.
-    pub fn detect() -> Self {
-        Self::ALL.iter().copied().rev().find(|isa| isa.is_available()).unwrap_or(Self::Scalar)
-    }
-
-    /// This row, if the machine can run it.
-    ///
-    /// # Errors
-    /// [`Error::UnavailableIsa`], naming the rows that it can run.
-    pub fn check(self) -> Result<Self, Error> {
-        if self.is_available() {
-            return Ok(self);
-        }
-        Err(Error::UnavailableIsa { isa: self, available: names(&Self::available()) })
-    }
-}
-
-fn names(rows: &[Isa]) -> String {
-    rows.iter().map(|isa| isa.name()).collect::<Vec<_>>().join(" ")
-}
-
-impl fmt::Display for Isa {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
-    }
-}
-
-impl FromStr for Isa {
-    type Err = Error;
-
-    /// Parses a row's name; whether this machine has it is [`Isa::check`]'s question.
-    fn from_str(name: &str) -> Result<Self, Error> {
-        Self::ALL.iter().copied().find(|isa| isa.name() == name).ok_or_else(|| Error::UnknownIsa {
-            name: name.to_owned(),
-            known: names(Self::ALL),
-            available: names(&Self::available()),
-        })
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-fn has_avx2() -> bool {
-    is_x86_feature_detected!("avx2")
-        && is_x86_feature_detected!("fma")
-        && is_x86_feature_detected!("f16c")
-}
-
-#[cfg(target_arch = "x86_64")]
-fn has_avx512() -> bool {
-    has_avx2()
-        && is_x86_feature_detected!("avx512f")
-        && is_x86_feature_detected!("avx512bw")
-        && is_x86_feature_detected!("avx512vl")
-        && is_x86_feature_detected!("avx512dq")
-        && is_x86_feature_detected!("avx512vnni")
-}
-
-#[cfg(not(target_arch = "x86_64"))]
-fn has_avx2() -> bool {
-    false
-}
-
-#[cfg(not(target_arch = "x86_64"))]
-fn has_avx512() -> bool {
-    false
-}
-
-/// NEON is part of the aarch64 target.
-fn has_neon() -> bool {
-    cfg!(target_arch = "aarch64")
-}
-
-#[cfg(target_arch = "aarch64")]
-fn has_dotprod() -> bool {
-    std::arch::is_aarch64_feature_detected!("dotprod")
-}
-
-#[cfg(not(target_arch = "aarch64"))]
-fn has_dotprod() -> bool {
-    false
-}
 
 /// Largest [`Simd::LANES`].
 pub(crate) const MAX_LANES: usize = 16;
@@ -187,8 +68,12 @@ pub(crate) trait Simd: Copy + 'static {
     /// Tiles for few columns: rows for one column (1 or 2), rows (1 or 2) and columns (1 or 4)
     /// for several.
     const TILE: (usize, usize, usize);
-    /// Most columns of a panel micro-tile: 1, 2, 4 or 6.
-    const PANEL_COLS: usize;
+    /// Most columns of a panel micro-tile (1, 2, 4 or 6): for groups of 32, for groups of 16, and for
+    /// codes above [`Simd::WHOLE`].
+    const PANEL_COLS: (usize, usize, usize);
+    /// Largest code that [`Simd::panel`] takes whole: those of types with larger ones it finds as the
+    /// two planes of [`Simd::split`], the second `SPAN / 4` steps after the first.
+    const WHOLE: u8 = 255;
     /// Whether [`Simd::panel`] adds products in 16 bits, so that the largest code decides how many.
     const NARROW: bool;
     /// `L` floats.
@@ -274,6 +159,12 @@ pub(crate) trait Simd: Copy + 'static {
     unsafe fn shl<const N: u32>(a: Self::Q) -> Self::Q;
     /// Every byte with its top bit flipped (signed to unsigned plus 128 and back).
     unsafe fn flip(a: Self::Q) -> Self::Q;
+    /// The two planes that codes above [`Simd::WHOLE`], of which 128 is to be taken off, are kept as;
+    /// not called where there are none.
+    #[inline(always)]
+    unsafe fn split(a: Self::Q) -> (Self::Q, Self::Q) {
+        (a, a)
+    }
     /// Every byte (below 16) replaced by `table[byte]`.
     unsafe fn lookup(table: &'static [u8; 16], index: Self::Q) -> Self::Q;
     /// What [`Simd::dot`] needs to take `offset` off every weight: made once per activation

@@ -18,9 +18,14 @@ use super::Simd;
 /// All functions: that of [`Simd`].
 pub(crate) trait Products: Copy + 'static {
     /// See [`Simd::PANEL_COLS`].
-    const PANEL_COLS: usize;
+    const PANEL_COLS: (usize, usize, usize);
     /// See [`Simd::NARROW`].
     const NARROW: bool;
+    /// The four vectors that [`Simd::transpose`] makes of 16 bytes of each of four rows.
+    #[inline(always)]
+    unsafe fn transpose(rows: [uint8x16_t; 4]) -> [uint8x16_t; 4] {
+        dwords(rows)
+    }
     /// Per lane, the sum of four products.
     unsafe fn dot(w: int8x16_t, x: int8x16_t) -> int32x4_t;
     /// See [`Simd::panel`]; codes up to `max`, of which `offset` is to be taken off.
@@ -58,6 +63,22 @@ const fn batch(max: u8) -> usize {
     32767 / (127 * magnitude)
 }
 
+/// Columns of four rows of four dwords.
+#[inline(always)]
+unsafe fn dwords(rows: [uint8x16_t; 4]) -> [uint8x16_t; 4] {
+    let row = |r: usize| vreinterpretq_u32_u8(rows[r]);
+    let (a, b, c, d) = (row(0), row(1), row(2), row(3));
+    let wide = |x: uint32x4_t| vreinterpretq_u64_u32(x);
+    let (ab_lo, ab_hi) = (wide(vzip1q_u32(a, b)), wide(vzip2q_u32(a, b)));
+    let (cd_lo, cd_hi) = (wide(vzip1q_u32(c, d)), wide(vzip2q_u32(c, d)));
+    [
+        vreinterpretq_u8_u64(vzip1q_u64(ab_lo, cd_lo)),
+        vreinterpretq_u8_u64(vzip2q_u64(ab_lo, cd_lo)),
+        vreinterpretq_u8_u64(vzip1q_u64(ab_hi, cd_hi)),
+        vreinterpretq_u8_u64(vzip2q_u64(ab_hi, cd_hi)),
+    ]
+}
+
 /// Sums of four neighbours: `lo` holds the products of lanes 0 and 1, `hi` those of 2 and 3.
 #[inline(always)]
 unsafe fn fold(lo: int16x8_t, hi: int16x8_t) -> int32x4_t {
@@ -65,7 +86,7 @@ unsafe fn fold(lo: int16x8_t, hi: int16x8_t) -> int32x4_t {
 }
 
 impl Products for Widening {
-    const PANEL_COLS: usize = 4;
+    const PANEL_COLS: (usize, usize, usize) = (4, 4, 4);
     const NARROW: bool = true;
 
     #[inline(always)]
@@ -133,7 +154,7 @@ impl<P: Products> Simd for Arm<P> {
     const LANES: usize = 4;
     const PANEL: usize = 2;
     const TILE: (usize, usize, usize) = (2, 2, 4);
-    const PANEL_COLS: usize = P::PANEL_COLS;
+    const PANEL_COLS: (usize, usize, usize) = P::PANEL_COLS;
     const NARROW: bool = P::NARROW;
     type F = float32x4_t;
     type Q = uint8x16_t;
@@ -260,19 +281,13 @@ impl<P: Products> Simd for Arm<P> {
 
     #[inline(always)]
     unsafe fn transpose(src: *const u8, from: usize, dst: *mut u8, to: usize) {
-        let row = |r: usize| vreinterpretq_u32_u8(vld1q_u8(src.add(from * r)));
-        let (a, b, c, d) = (row(0), row(1), row(2), row(3));
-        let wide = |x: uint32x4_t| vreinterpretq_u64_u32(x);
-        let (ab_lo, ab_hi) = (wide(vzip1q_u32(a, b)), wide(vzip2q_u32(a, b)));
-        let (cd_lo, cd_hi) = (wide(vzip1q_u32(c, d)), wide(vzip2q_u32(c, d)));
-        let columns = [
-            vzip1q_u64(ab_lo, cd_lo),
-            vzip2q_u64(ab_lo, cd_lo),
-            vzip1q_u64(ab_hi, cd_hi),
-            vzip2q_u64(ab_hi, cd_hi),
-        ];
-        for (i, column) in columns.into_iter().enumerate() {
-            vst1q_u8(dst.add(i * to), vreinterpretq_u8_u64(column));
+        let mut rows = [vdupq_n_u8(0); 4];
+        for r in 0..4 {
+            rows[r] = vld1q_u8(src.add(from * r));
+        }
+        let columns = P::transpose(rows);
+        for i in 0..4 {
+            vst1q_u8(dst.add(i * to), columns[i]);
         }
     }
     #[inline(always)]

@@ -20,7 +20,7 @@ impl Simd for Scalar {
     const LANES: usize = 4;
     const PANEL: usize = 1;
     const TILE: (usize, usize, usize) = (1, 1, 1);
-    const PANEL_COLS: usize = 1;
+    const PANEL_COLS: (usize, usize, usize) = (1, 1, 1);
     const NARROW: bool = false;
     type F = [f32; 4];
     type Q = [u8; 16];

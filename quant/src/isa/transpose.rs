@@ -51,7 +51,7 @@ pub(crate) fn transpose_f32(
 ) {
     assert!(n_cols.is_multiple_of(4));
     let job = Job::new(src, stride, n_cols, dst, dst_stride);
-    match isa {
+    match isa.base() {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: the job has been checked; the row has AVX-512 F.
         Isa::Avx512 => unsafe { x86::f32_avx512(job) },
@@ -60,7 +60,7 @@ pub(crate) fn transpose_f32(
         Isa::Avx2 => unsafe { x86::f32_avx2(job) },
         #[cfg(target_arch = "aarch64")]
         // SAFETY: the job has been checked; NEON is part of the target.
-        Isa::Neon | Isa::Dotprod => unsafe { aarch64::f32_neon(job) },
+        Isa::Neon => unsafe { aarch64::f32_neon(job) },
         _ => {
             for c in 0..n_cols {
                 for r in 0..ROWS {
@@ -85,9 +85,9 @@ pub(crate) fn transpose_half(
         return false;
     }
     #[cfg(target_arch = "x86_64")]
-    if matches!(isa, Isa::Avx2 | Isa::Avx512) {
+    if matches!(isa.base(), Isa::Avx2 | Isa::Avx512) {
         let job = Job::new(src, stride, stride, dst, dst_stride);
-        match (isa, half) {
+        match (isa.base(), half) {
             // SAFETY: the job has been checked; the row has AVX-512 F and AVX2.
             (Isa::Avx512, Half::F16) => unsafe { x86::f16_avx512(job) },
             // SAFETY: the job has been checked; the row has AVX2 and F16C.

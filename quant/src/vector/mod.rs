@@ -128,7 +128,7 @@ impl Vector {
     /// If this CPU does not have `isa`: a forced instruction set is checked where it is parsed.
     pub fn new(isa: Isa) -> Vector {
         assert!(isa.is_available(), "this CPU has no {isa:?}");
-        let arch = match isa {
+        let arch = match isa.base() {
             Isa::Scalar => None,
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => pulp::x86::V3::try_new().map(Arch::Avx2),
@@ -136,7 +136,7 @@ impl Vector {
             Isa::Avx512 => (pulp::x86::V4::try_new().map(Arch::Avx512))
                 .or_else(|| pulp::x86::V3::try_new().map(Arch::Avx2)),
             #[cfg(target_arch = "aarch64")]
-            Isa::Neon | Isa::Dotprod => pulp::aarch64::Neon::try_new().map(Arch::Neon),
+            Isa::Neon => pulp::aarch64::Neon::try_new().map(Arch::Neon),
             // Rows of other architectures, which `is_available` has refused above.
             _ => None,
         };
