@@ -2,6 +2,7 @@
 //! the roles that use it; what is missing, misshapen or left over is an error that names it.
 
 use crate::device::{Repack, Weights};
+use crate::draft::Draft;
 use crate::error::Error;
 use crate::quirks;
 use formats::{Gguf, TensorInfo, TensorType};
@@ -24,8 +25,11 @@ pub(crate) struct Matrix {
     pub(crate) cols: usize,
     /// Matrices stored one after another.
     pub(crate) n_expert: usize,
-    /// The data: `rows` rows from row `first` on in every stretch of `stride` rows.
-    pub(crate) data: Weights,
+    /// The data: `rows` rows from row `first` on in every stretch of `stride` rows. Of matrices
+    /// that are stored apart, the first.
+    data: Weights,
+    /// Every matrix, where they are tensors of their own.
+    apart: Option<Arc<[Weights]>>,
     first: usize,
     stride: usize,
     /// [n_expert, stride].
@@ -41,7 +45,16 @@ impl Matrix {
         if !(whole(self.rows) && whole(self.first) && whole(self.stride)) {
             return None;
         }
-        Some(Matrix { data: copy.place(self.ty, self.cols, &self.data)?, ..self.clone() })
+        let place = |data: &Weights| copy.place(self.ty, self.cols, data);
+        let apart = match &self.apart {
+            None => None,
+            Some(all) => Some(all.iter().map(place).collect::<Option<Arc<[Weights]>>>()?),
+        };
+        let data = match &apart {
+            None => place(&self.data)?,
+            Some(all) => all[0].clone(),
+        };
+        Some(Matrix { data, apart, ..self.clone() })
     }
 
     /// Rows `range` (of every matrix) as a matrix of their own.
@@ -52,23 +65,41 @@ impl Matrix {
     /// Matrix `i` alone.
     pub(crate) fn expert(&self, i: usize) -> Matrix {
         let all = i * self.stride..(i + 1) * self.stride;
-        let row = self.row_bytes();
         Matrix {
-            n_expert: 1,
-            data: self.data.part(all.start * row..all.end * row),
             bias: self.bias.as_ref().map(|b| b[all].into()),
             scale: self.scale.as_ref().map(|s| [s[i]].into()),
-            ..self.clone()
+            ..self.one(i)
         }
     }
 
     /// Bytes of one row.
     pub(crate) fn row_bytes(&self) -> usize {
-        self.data.len() / (self.stride * self.n_expert)
+        let together = if self.apart.is_some() { 1 } else { self.n_expert };
+        self.data.len() / (self.stride * together)
+    }
+
+    /// Bytes of all matrices.
+    pub(crate) fn n_bytes(&self) -> usize {
+        self.apart.as_ref().map_or(self.data.len(), |all| all.iter().map(|w| w.len()).sum())
+    }
+
+    /// The data of rows `rows` of matrix `expert`, `row_bytes` each.
+    pub(crate) fn bytes(&self, expert: usize, rows: &Range<usize>, row_bytes: usize) -> &[u8] {
+        let (data, expert) = match &self.apart {
+            Some(all) => (&all[expert], 0),
+            None => (&self.data, expert),
+        };
+        let place = self.place(expert, rows);
+        &data[place.start * row_bytes..place.end * row_bytes]
+    }
+
+    /// The data of row `row` of a matrix that stands alone.
+    pub(crate) fn row(&self, row: usize) -> &[u8] {
+        self.bytes(0, &(row..row + 1), self.row_bytes())
     }
 
     /// Rows of the data that are rows `rows` of matrix `expert`.
-    pub(crate) fn place(&self, expert: usize, rows: &Range<usize>) -> Range<usize> {
+    fn place(&self, expert: usize, rows: &Range<usize>) -> Range<usize> {
         let first = expert * self.stride + self.first;
         first + rows.start..first + rows.end
     }
@@ -88,8 +119,11 @@ impl Matrix {
     /// Matrix `i` of several as one of its own; without a bias.
     pub(crate) fn one(&self, i: usize) -> Matrix {
         let bytes = self.data.len() / self.n_expert;
-        let data = self.data.part(i * bytes..(i + 1) * bytes);
-        Matrix { n_expert: 1, data, bias: None, scale: None, ..self.clone() }
+        let data = match &self.apart {
+            Some(all) => all[i].clone(),
+            None => self.data.part(i * bytes..(i + 1) * bytes),
+        };
+        Matrix { n_expert: 1, data, apart: None, bias: None, scale: None, ..self.clone() }
     }
 }
 
@@ -97,6 +131,22 @@ impl Matrix {
 pub(crate) struct Binder {
     gguf: Arc<Gguf>,
     claimed: RefCell<HashSet<String>>,
+    /// Where a file is being made up: what it shall hold.
+    draft: Option<Draft>,
+}
+
+/// A tensor and the file that holds it.
+pub(crate) struct Found {
+    pub(crate) file: Arc<Gguf>,
+    pub(crate) info: TensorInfo,
+}
+
+impl Found {
+    fn decode(&self) -> Result<Arc<[f32]>, Error> {
+        let mut out = vec![0.0; self.info.n_elements() as usize];
+        quant::decode(self.info.ty, self.file.data(&self.info)?, &mut out)?;
+        Ok(out.into())
+    }
 }
 
 fn shape(dims: &[u64]) -> String {
@@ -104,7 +154,7 @@ fn shape(dims: &[u64]) -> String {
 }
 
 /// Dimensions without trailing ones, which carry no meaning.
-fn trimmed(dims: &[u64]) -> &[u64] {
+pub(crate) fn trimmed(dims: &[u64]) -> &[u64] {
     let len = dims.iter().rposition(|&d| d != 1).map_or(1, |i| i + 1);
     &dims[..len.min(dims.len())]
 }
@@ -117,7 +167,17 @@ fn block(name: &str) -> Option<usize> {
 impl Binder {
     /// A binder for `gguf` with nothing claimed.
     pub(crate) fn new(gguf: Arc<Gguf>) -> Binder {
-        Binder { gguf, claimed: RefCell::default() }
+        Binder { gguf, claimed: RefCell::default(), draft: None }
+    }
+
+    /// A binder that makes up what is asked for: see [`Draft`].
+    pub(crate) fn drafting(gguf: Arc<Gguf>) -> Binder {
+        Binder { draft: Some(Draft::default()), ..Binder::new(gguf) }
+    }
+
+    /// What was made up, of [`Binder::drafting`].
+    pub(crate) fn into_draft(self) -> Draft {
+        self.draft.unwrap_or_default()
     }
 
     /// Whether the file has a tensor of this name.
@@ -135,8 +195,12 @@ impl Binder {
         self.gguf.tensor(name).map_or(0, |t| t.dims.len())
     }
 
-    fn find(&self, name: &str, dims: &[u64]) -> Result<Option<&TensorInfo>, Error> {
+    fn find(&self, name: &str, dims: &[u64]) -> Result<Option<Found>, Error> {
         let Some(info) = self.gguf.tensor(name) else { return Ok(None) };
+        self.claimed.borrow_mut().insert(name.into());
+        if let Some(draft) = &self.draft {
+            return draft.found(name, &info.dims, dims).map(Some);
+        }
         if trimmed(&info.dims) != trimmed(dims) {
             return Err(Error::TensorShape {
                 name: name.into(),
@@ -144,12 +208,16 @@ impl Binder {
                 expected: shape(dims),
             });
         }
-        self.claimed.borrow_mut().insert(name.into());
-        Ok(Some(info))
+        Ok(Some(Found { file: self.gguf.clone(), info: info.clone() }))
     }
 
-    fn missing(name: &str, dims: &[u64]) -> Error {
-        Error::MissingTensor { name: name.into(), expected: shape(dims) }
+    /// As [`Binder::find`], of one that must be there.
+    fn need(&self, name: &str, dims: &[u64]) -> Result<Found, Error> {
+        match (self.find(name, dims)?, &self.draft) {
+            (Some(found), _) => Ok(found),
+            (None, Some(draft)) => draft.found(name, trimmed(dims), dims),
+            (None, None) => Err(Error::MissingTensor { name: name.into(), expected: shape(dims) }),
+        }
     }
 
     /// A vector of `n` floats, decoded; `None` when the file has none.
@@ -165,7 +233,7 @@ impl Binder {
     /// # Errors
     /// As [`Binder::opt_vector`], or when it is missing.
     pub(crate) fn vector(&self, name: &str, n: usize) -> Result<Arc<[f32]>, Error> {
-        self.opt_vector(name, n)?.ok_or_else(|| Self::missing(name, &[n as u64]))
+        self.table(name, &[n as u64])
     }
 
     /// `n` values whatever axes the file gives them.
@@ -177,7 +245,7 @@ impl Binder {
             Some(t) if t.n_elements() == n as u64 => t.dims.clone(),
             _ => vec![n as u64],
         };
-        self.floats(name, &dims)?.ok_or_else(|| Self::missing(name, &dims))
+        self.table(name, &dims)
     }
 
     /// The vector `NAME.weight` of `n` floats, or `NAME` where the file has it without the ending.
@@ -195,6 +263,9 @@ impl Binder {
     /// Counts a tensor as used that the architecture has without needing it.
     pub(crate) fn ignore(&self, name: &str) {
         self.claimed.borrow_mut().insert(name.into());
+        if let (Some(draft), Some(info)) = (&self.draft, self.gguf.tensor(name)) {
+            draft.keep(name, &info.dims);
+        }
     }
 
     /// Floats of any shape, decoded in file order; `None` when the file has none.
@@ -202,10 +273,15 @@ impl Binder {
     /// # Errors
     /// As [`Binder::opt_vector`].
     pub(crate) fn floats(&self, name: &str, dims: &[u64]) -> Result<Option<Arc<[f32]>>, Error> {
-        let Some(info) = self.find(name, dims)? else { return Ok(None) };
-        let mut out = vec![0.0; info.n_elements() as usize];
-        quant::decode(info.ty, self.gguf.data(info)?, &mut out)?;
-        Ok(Some(out.into()))
+        self.find(name, dims)?.map(|found| found.decode()).transpose()
+    }
+
+    /// As [`Binder::floats`], of a tensor that must be there.
+    ///
+    /// # Errors
+    /// As [`Binder::vector`].
+    pub(crate) fn table(&self, name: &str, dims: &[u64]) -> Result<Arc<[f32]>, Error> {
+        self.need(name, dims)?.decode()
     }
 
     /// The matrix `NAME.weight` [rows, cols] with its optional `NAME.bias`.
@@ -245,7 +321,10 @@ impl Binder {
     ) -> Result<Matrix, Error> {
         let full = format!("{name}.weight");
         let dims = [cols as u64, rows as u64, n_expert as u64];
-        let info = self.find(&full, &dims)?.ok_or_else(|| Self::missing(&full, &dims))?;
+        if let Some(apart) = self.apart(name, rows, cols, n_expert)? {
+            return Ok(apart);
+        }
+        let found = self.need(&full, &dims)?;
         let bias = self.floats(&format!("{name}.bias"), &[rows as u64, n_expert as u64])?;
         // A `.scale` of another length belongs to another role, which claims it for itself.
         let scale = format!("{name}.scale");
@@ -254,20 +333,50 @@ impl Binder {
             Some(t) if fits(t) => self.floats(&scale, &t.dims.clone())?,
             _ => None,
         };
-        let data = Weights::new(&self.gguf, info)?;
+        let data = Weights::new(&found.file, &found.info)?;
         let (first, stride) = (0, rows);
         Ok(Matrix {
             name: full,
-            ty: info.ty,
+            ty: found.info.ty,
             rows,
             cols,
             n_expert,
             data,
+            apart: None,
             first,
             stride,
             bias,
             scale,
         })
+    }
+
+    /// The matrices `NAME_exps` that a file of the first mixtures has one by one, as `NAME.0.weight`,
+    /// `NAME.1.weight` and so on; `None` where it has none.
+    ///
+    /// # Errors
+    /// When one is missing, has another shape, or another type than the first.
+    fn apart(
+        &self,
+        name: &str,
+        rows: usize,
+        cols: usize,
+        n_expert: usize,
+    ) -> Result<Option<Matrix>, Error> {
+        let Some(short) = name.strip_suffix(quirks::BANK_SUFFIX) else { return Ok(None) };
+        if self.has(&format!("{name}.weight")) || !self.has(&format!("{short}.0.weight")) {
+            return Ok(None);
+        }
+        let first = self.matrices(&format!("{short}.0"), rows, cols, 1)?;
+        let mut all = Vec::with_capacity(n_expert);
+        for i in 0..n_expert {
+            let m = self.matrices(&format!("{short}.{i}"), rows, cols, 1)?;
+            if m.ty != first.ty {
+                let expected = "the type of the other experts' tensors";
+                return Err(Error::TensorKind { name: m.name, found: m.ty, expected });
+            }
+            all.push(m.data);
+        }
+        Ok(Some(Matrix { n_expert, apart: Some(all.into()), ..first }))
     }
 
     /// Matrices with `rows` rows each that are stored apart as `names`, or one after another as
@@ -301,13 +410,15 @@ impl Binder {
         n_expert: usize,
     ) -> Result<[Matrix; N], Error> {
         let name = format!("{prefix}{fused}");
-        let whole = match self.has(&format!("{name}.weight")) {
+        // `ffn_up` may be the fused name and one of the parts, if another part is there. Its shape
+        // tells, where there is one.
+        let has = |name: &&str| **name != *fused && self.has(&format!("{prefix}{name}.weight"));
+        let is_part = names.contains(&fused) && names.iter().any(has);
+        let may_be_whole = self.has(&format!("{name}.weight"));
+        let whole = match may_be_whole && !(is_part && self.draft.is_some()) {
             true => self.matrices(&name, rows.iter().sum(), cols, n_expert).map(Some),
             false => Ok(None),
         };
-        // `ffn_up` may be the fused name and one of the parts, if another part is there.
-        let has = |name: &&str| **name != *fused && self.has(&format!("{prefix}{name}.weight"));
-        let is_part = names.contains(&fused) && names.iter().any(has);
         if let Some(whole) = if is_part { whole.unwrap_or(None) } else { whole? } {
             let mut at = 0;
             return Ok(rows.map(|n| {

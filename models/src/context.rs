@@ -440,7 +440,7 @@ impl Context {
     /// weights that it is multiplied with, and its keys and values.
     pub fn decode_bytes(&self, len: usize) -> u64 {
         let weights =
-            self.plan.linears().iter().map(|l| self.used(l.m.data.len(), l.m.n_expert)).sum();
+            self.plan.linears().iter().map(|l| self.used(l.m.n_bytes(), l.m.n_expert)).sum();
         let o = self.state.options();
         let kv = self.plan.layout.kv.iter().map(|s| {
             let rows = s.window.map_or(len, |w| len.min(w)) * s.n_head_kv;

@@ -103,9 +103,7 @@ fn embed(w: &Worker<'_>, cx: &Cx<'_>, plan: &StackPlan, ropes: &[RopeTable]) -> 
 
 fn input_row(cx: &Cx<'_>, input: &InputPlan, row: &Row, x: &mut [f32], scratch: &mut [f32]) {
     let decode = |m: &crate::bind::Matrix, row: usize, out: &mut [f32]| {
-        let bytes = m.row_bytes();
-        let row = &m.data[row * bytes..(row + 1) * bytes];
-        quant::decode(m.ty, row, out).expect("bind checked the row's type and size");
+        quant::decode(m.ty, m.row(row), out).expect("bind checked the row's type and size");
     };
     decode(&input.embd, row.token as usize, x);
     if input.scale != 1.0 {

@@ -10,6 +10,7 @@ mod bind;
 mod check;
 mod context;
 pub mod device;
+mod draft;
 mod error;
 mod exec;
 pub mod hparams;

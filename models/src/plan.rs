@@ -373,10 +373,24 @@ impl Plan {
         n_ctx: usize,
         n_ubatch: usize,
     ) -> Result<Plan, Error> {
-        let binder = Binder::new(hp.gguf().clone());
+        Plan::with(&Binder::new(hp.gguf().clone()), hp, spec, choice, n_ctx, n_ubatch)
+    }
+
+    /// As [`Plan::new`], with the tensors of `binder`.
+    ///
+    /// # Errors
+    /// As [`Plan::new`].
+    pub(crate) fn with(
+        binder: &Binder,
+        hp: &Hparams,
+        spec: &ModelSpec,
+        choice: Choice<'_>,
+        n_ctx: usize,
+        n_ubatch: usize,
+    ) -> Result<Plan, Error> {
         let (n_embd, n_vocab) = (hp.n_embd, hp.n_vocab);
         let mut lower = Lower {
-            binder: &binder,
+            binder,
             choice,
             n_ctx,
             n_ubatch: n_ubatch.max(OUT_ROWS),

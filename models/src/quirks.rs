@@ -8,6 +8,10 @@ use crate::spec::{Norm, NormKind, Pooling, Rope, Score};
 /// converter leaves out as the default.
 pub const ROPE_BASE: f32 = 10_000.0;
 
+/// What the name of a bank of experts ends in. The first files of Mixtral have a tensor for each
+/// expert instead, `NAME.N` where others have `NAME_exps`.
+pub const BANK_SUFFIX: &str = "_exps";
+
 /// How rows become one vector where the file has no `pooling_type`: the last row of a decoder, which
 /// alone has seen the whole text; the mean of an encoder's, which is what its library does with a
 /// model that says nothing.

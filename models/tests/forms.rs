@@ -166,3 +166,61 @@ fn leans_of_their_own_give_what_fused_ones_give() {
     });
     agree(&logits(old), &logits(Arc::new(gguf)));
 }
+
+/// A bank's tensor as the first files of Mixtral had it: a tensor for each expert, in mixed order.
+fn one_by_one(t: &TensorInfo, data: Vec<u8>) -> Vec<Tensor> {
+    let Some(name) = t.name.strip_suffix("_exps.weight") else { return same(t, data) };
+    let n = t.dims[2] as usize;
+    let parts = data.chunks_exact(data.len() / n).enumerate().rev();
+    let part = |(i, data): (usize, &[u8])| Tensor {
+        name: format!("{name}.{i}.weight"),
+        ty: t.ty,
+        dims: t.dims[..2].to_vec(),
+        data: data.to_vec(),
+    };
+    parts.map(part).collect()
+}
+
+#[test]
+fn experts_stored_one_by_one_give_what_a_bank_gives() {
+    let gguf = small("qwen3moe-fused");
+    let old = rewritten(&gguf, keep, one_by_one);
+    assert!(old.tensor("blk.0.ffn_gate.3.weight").is_some());
+    let (old, new) = (logits(old), logits(Arc::new(gguf)));
+    assert!(old == new, "the same weights, other bits");
+}
+
+#[test]
+fn experts_stored_one_by_one_must_be_complete_and_alike() {
+    let gguf = small("qwen3moe-fused");
+    let fails = |tensors: &dyn Fn(&TensorInfo, Vec<u8>) -> Vec<Tensor>| {
+        let model = Arc::new(Model::new(rewritten(&gguf, keep, tensors)).unwrap());
+        let options = ContextOptions { n_ctx: Some(8), ..ContextOptions::default() };
+        Context::new(model, &options).map(|_| ()).unwrap_err().to_string()
+    };
+    let without = |name: &'static str| {
+        move |t: &TensorInfo, data: Vec<u8>| -> Vec<Tensor> {
+            one_by_one(t, data).into_iter().filter(|t| t.name != name).collect()
+        }
+    };
+    for name in ["blk.1.ffn_up.2.weight", "blk.0.ffn_down.3.weight"] {
+        let message = fails(&without(name));
+        assert!(message.contains(name) && message.contains("missing"), "{message}");
+    }
+    let message = fails(&|t, data| {
+        let mut all = one_by_one(t, data);
+        for t in all.iter_mut().filter(|t| t.name == "blk.0.ffn_up.1.weight") {
+            t.ty = TensorType::BF16;
+        }
+        all
+    });
+    assert!(message.contains("blk.0.ffn_up.1.weight") && message.contains("BF16"), "{message}");
+    let message = fails(&|t, data| {
+        let mut all = one_by_one(t, data);
+        all.iter_mut().filter(|t| t.name == "blk.0.ffn_up.1.weight").for_each(|t| {
+            t.dims.reverse();
+        });
+        all
+    });
+    assert!(message.contains("blk.0.ffn_up.1.weight") && message.contains("shape"), "{message}");
+}

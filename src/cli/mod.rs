@@ -68,7 +68,7 @@ enum Command {
     Doctor(Box<doctor::Args>),
     /// Find out what is fastest on this machine, and keep it
     Tune(tune::Args),
-    /// Write a model of a known shape with random weights, to measure speed on
+    /// Write a model with random weights: of a known shape, or a tiny one of any architecture
     Synth(synth::Args),
     /// Fetch a model by name
     #[cfg(feature = "hub")]

@@ -1,11 +1,16 @@
-//! Models of real shapes with random weights: for measuring speed on files that every runtime can
-//! load, without downloading anything. What such a model says means nothing.
+//! Models with random weights. Those of real shapes ([`write()`]) are for measuring speed on files
+//! that every runtime can load, without downloading anything; tiny ones of any architecture
+//! ([`write_tiny`]) are for comparing runtimes. What such a model says means nothing.
 
+mod fill;
 mod recipe;
 mod shapes;
+mod table;
+mod tiny;
 
 pub use recipe::Recipe;
 pub use shapes::{SHAPES, Shape};
+pub use tiny::{build_tiny, tiny_names, write_tiny};
 
 use formats::{Gguf, GgufWriter, Strings, TensorType, Value};
 use std::fs::File;
@@ -53,6 +58,17 @@ pub enum SynthError {
     /// A type that cannot be made from random bytes.
     #[error(transparent)]
     Type(#[from] quant::Error),
+    /// No sizes are known for a tiny model of this architecture.
+    #[error("no tiny model of architecture {found:?}; known are {known}")]
+    UnknownArch {
+        /// The name that was asked for.
+        found: String,
+        /// The names that there are, separated by commas.
+        known: String,
+    },
+    /// The metadata of a tiny model do not make a model.
+    #[error(transparent)]
+    Model(#[from] models::Error),
     /// The file could not be written.
     #[error("cannot write {path}: {source}")]
     Write {
@@ -70,16 +86,30 @@ pub enum SynthError {
 /// A recipe whose types do not fit the shape's rows, or a file that cannot be written.
 pub fn write(shape: &Shape, recipe: Recipe, path: &Path) -> Result<(), SynthError> {
     let tensors = planned(shape, recipe)?;
+    write_beside(path, |file, failed| {
+        file.write_all(&header(shape, &tensors)).map_err(failed)?;
+        for (seed, tensor) in tensors.iter().enumerate() {
+            write_tensor(tensor, seed as u64, file, failed)?;
+        }
+        Ok(())
+    })
+}
+
+/// Makes a failure to write an error of the file.
+type Failed<'a> = &'a dyn Fn(io::Error) -> SynthError;
+
+/// Writes a file beside `path` with `fill`, and renames it when all went well.
+fn write_beside(
+    path: &Path,
+    fill: impl FnOnce(&mut BufWriter<File>, Failed<'_>) -> Result<(), SynthError>,
+) -> Result<(), SynthError> {
     let failed = |source| SynthError::Write { path: path.display().to_string(), source };
     let mut unfinished = path.as_os_str().to_owned();
     unfinished.push(format!(".{}.part", std::process::id()));
     let unfinished = Path::new(&unfinished);
     let outcome = (|| {
         let mut file = BufWriter::with_capacity(1 << 20, File::create(unfinished).map_err(failed)?);
-        file.write_all(&header(shape, &tensors)).map_err(failed)?;
-        for (seed, tensor) in tensors.iter().enumerate() {
-            write_tensor(tensor, seed as u64, &mut file, failed)?;
-        }
+        fill(&mut file, &failed)?;
         file.flush().map_err(failed)?;
         std::fs::rename(unfinished, path).map_err(failed)
     })();
@@ -105,7 +135,7 @@ pub fn build(shape: &Shape, recipe: Recipe) -> Result<Gguf, SynthError> {
     bytes.reserve_exact(usize::try_from(data).unwrap_or_default());
     let failed = |source| SynthError::Write { path: "memory".into(), source };
     for (seed, tensor) in tensors.iter().enumerate() {
-        write_tensor(tensor, seed as u64, &mut bytes, failed)?;
+        write_tensor(tensor, seed as u64, &mut bytes, &failed)?;
     }
     Ok(Gguf::from_bytes(bytes).expect("a file that was written by the rules"))
 }
@@ -114,7 +144,7 @@ fn write_tensor(
     tensor: &Planned,
     seed: u64,
     out: &mut impl Write,
-    failed: impl Fn(io::Error) -> SynthError + Copy,
+    failed: Failed<'_>,
 ) -> Result<(), SynthError> {
     let row = tensor.ty.row_bytes(tensor.dims[0] as usize).unwrap_or_default();
     // About a MiB at a time.

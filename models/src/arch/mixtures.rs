@@ -5,8 +5,8 @@ use crate::error::Error;
 use crate::hparams::Hparams;
 use crate::quirks;
 use crate::spec::{
-    Act, Adjugate, Attn, Body, Layer, ModelSpec, Moe, Pairing, Read, Router, Score, Span, moe, pre,
-    seq, stage,
+    Act, Adjugate, Attn, Body, Layer, ModelSpec, Moe, Pairing, Read, Router, Span, moe, pre, seq,
+    stage,
 };
 
 /// Layer norms; the one before the experts has an odd name.
@@ -77,7 +77,7 @@ pub(super) fn smallthinker(hp: &Hparams) -> Result<ModelSpec, Error> {
         attn.rope = attn.rope.filter(|_| rotates);
         let experts = hp.experts(il, Act::Relu)?;
         let router = Router { read: Read::LayerInput, ..experts.router.clone() };
-        let renorm = experts.score == Score::Sigmoid || experts.renorm;
-        Ok(block(rms, attn, Body::Moe(Moe { router, renorm, ..experts })))
+        // The chosen ones share the whole weight, whichever function gives it; no key says so.
+        Ok(block(rms, attn, Body::Moe(Moe { router, renorm: true, ..experts })))
     })
 }

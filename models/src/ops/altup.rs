@@ -176,9 +176,7 @@ impl AltUp {
         let spec::Streams::AltUp { n, active, norm } = streams else { return Ok(None) };
         let (b, n_embd) = (lower.binder, lower.n_embd);
         let table = |name: &str, rows: usize, cols: usize| {
-            let name = format!("{p}{name}.weight");
-            let found = b.floats(&name, &[cols as u64, rows as u64])?;
-            found.ok_or(Error::MissingTensor { name, expected: format!("{cols}, {rows}") })
+            b.table(&format!("{p}{name}.weight"), &[cols as u64, rows as u64])
         };
         Ok(Some(AltUp {
             streams: Streams { n: *n, active: *active },

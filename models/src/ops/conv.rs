@@ -42,10 +42,7 @@ impl Causal {
         let (n, taps) = (channels as u64, n_taps as u64);
         // Some converters keep the axis of length one that a grouped convolution has.
         let dims = if b.rank(&full) > 2 { vec![taps, 1, n] } else { vec![taps, n] };
-        let stored = b.floats(&full, &dims)?.ok_or_else(|| Error::MissingTensor {
-            name: full,
-            expected: format!("{n_taps}, {channels}"),
-        })?;
+        let stored = b.table(&full, &dims)?;
         let tap = |k: usize| stored[k..].iter().step_by(n_taps).copied();
         let kernel = (0..n_taps).flat_map(tap).collect();
         let bias = b.opt_vector(&format!("{name}.bias"), channels)?;

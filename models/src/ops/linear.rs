@@ -104,8 +104,7 @@ impl Linear {
     }
 
     fn rows(&self, expert: usize, rows: &Range<usize>) -> &[u8] {
-        let place = self.m.place(expert, rows);
-        &self.m.data[place.start * self.row_bytes..place.end * self.row_bytes]
+        self.m.bytes(expert, rows, self.row_bytes)
     }
 }
 

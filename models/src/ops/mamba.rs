@@ -109,10 +109,7 @@ impl Mamba {
         let channels = Channels {
             a: match m.n_head {
                 Some(n) => b.values(&a, n)?,
-                None => b.floats(&a, &[n_state as u64, n_inner as u64])?.ok_or_else(|| {
-                    let expected = format!("{n_state}, {n_inner}");
-                    Error::MissingTensor { name: a, expected }
-                })?,
+                None => b.table(&a, &[n_state as u64, n_inner as u64])?,
             },
             d: b.values(&format!("{p}ssm_d"), n_dt)?,
             shared: n_inner / n_dt,

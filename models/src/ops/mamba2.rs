@@ -85,9 +85,7 @@ impl Mamba2 {
             Some(_) => {
                 let (width, groups) = (m.n_inner / m.n_group, m.n_group);
                 let name = format!("{p}ssm_norm.weight");
-                let weight = b.floats(&name, &[width as u64, groups as u64])?;
-                let expected = format!("{width}, {groups}");
-                Some(weight.ok_or(Error::MissingTensor { name, expected })?)
+                Some(b.table(&name, &[width as u64, groups as u64])?)
             }
         };
         let conv = Causal::bind(lower, &format!("{p}ssm_conv1d"), m.n_taps, channels)?;

@@ -50,10 +50,7 @@ impl Norm {
     ) -> Result<Norm, Error> {
         let full = format!("{name}.weight");
         let dims = [n_part as u64, n_parts as u64];
-        let weight = b.floats(&full, &dims)?.ok_or_else(|| Error::MissingTensor {
-            name: full,
-            expected: format!("{n_part}, {n_parts}"),
-        })?;
+        let weight = b.table(&full, &dims)?;
         let bias = b.floats(&format!("{name}.bias"), &dims)?;
         Ok(Norm { kind, eps, weight: Some(weight), bias })
     }

@@ -53,10 +53,9 @@ impl PerLayerInput {
         let dest = Dest::Set(&b.per_layer, width);
         linear::project(w, cx, &acts, cx.n_rows(), &[(&self.proj, dest)]);
         w.barrier()?;
-        let row_bytes = self.tokens.row_bytes();
         while let Some(range) = w.claim(cx.n_rows(), 1) {
             for r in range {
-                let at = cx.batch.rows[r].token as usize * row_bytes;
+                let bytes = self.tokens.row(cx.batch.rows[r].token as usize);
                 // SAFETY: rows are claimed, the scratch is private.
                 let (e, scratch) = unsafe {
                     let scratch = &cx.bufs.private[w.index()].row;
@@ -65,7 +64,6 @@ impl PerLayerInput {
                 };
                 let (token, normed) = scratch.split_at_mut(width);
                 cx.vec.scale(e, 1.0 / (n_embd as f32).sqrt());
-                let bytes = &self.tokens.data[at..at + row_bytes];
                 quant::decode(self.tokens.ty, bytes, token).expect("bind checked type and size");
                 cx.vec.scale(token, (self.n as f32).sqrt());
                 for (e, token) in e.chunks_exact_mut(self.n).zip(token.chunks_exact(self.n)) {

@@ -156,8 +156,7 @@ fn product(m: &Matrix, x: &[f32]) -> Vec<f32> {
     let (mut row, bytes) = (vec![0.0; m.cols], m.row_bytes());
     let scale = f64::from(m.scale(0).unwrap_or(1.0));
     let one = |r: usize| {
-        let at = m.place(0, &(r..r + 1)).start * bytes;
-        let data = &m.data[at..at + bytes];
+        let data = m.bytes(0, &(r..r + 1), bytes);
         quant::decode(m.ty, data, &mut row).expect("bind checked the row's type and size");
         let dot: f64 = row.iter().zip(x).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum();
         let bias = m.bias(0, &(r..r + 1)).map_or(0.0, |b| f64::from(b[0]));

@@ -78,10 +78,7 @@ impl Rwkv6 {
         let lean = Self::leans(b, &name, n)?;
         let up = b.matrices(&name("w2"), n, r.n_mix, INPUTS)?;
         let mix_up = (0..INPUTS).map(|i| lower.linear(up.one(i))).collect::<Result<_, _>>()?;
-        let first = name("first.weight");
         let heads = [r.head_dim as u64, (n / r.head_dim) as u64];
-        let expected = format!("{}, {}", heads[0], heads[1]);
-        let bonus = b.floats(&first, &heads)?;
         let mut linear = |part: &str, rows, cols| {
             let m = b.matrix(&name(part), rows, cols)?;
             lower.linear(m)
@@ -103,7 +100,7 @@ impl Rwkv6 {
             lean,
             mix_down,
             mix_up,
-            first: bonus.ok_or(Error::MissingTensor { name: first, expected })?,
+            first: b.table(&name("first.weight"), &heads)?,
             decay: b.vector(&name("decay.weight"), n)?,
             decay_down,
             decay_up,
@@ -124,12 +121,8 @@ impl Rwkv6 {
     /// Leans of all inputs, stored as one tensor or (older files) each on its own.
     fn leans(b: &Binder, name: &impl Fn(&str) -> String, n: usize) -> Result<Arc<[f32]>, Error> {
         let fused = name("lerp_fused.weight");
-        if let Some(lean) = b.floats(&fused, &[n as u64, 1, 1, INPUTS as u64])? {
-            return Ok(lean);
-        }
-        if !b.has(&name("lerp_w.weight")) {
-            let expected = format!("{n}, 1, 1, {INPUTS}");
-            return Err(Error::MissingTensor { name: fused, expected });
+        if b.has(&fused) || !b.has(&name("lerp_w.weight")) {
+            return b.table(&fused, &[n as u64, 1, 1, INPUTS as u64]);
         }
         let mut all = Vec::with_capacity(INPUTS * n);
         for part in ["w", "k", "v", "r", "g"] {

@@ -120,9 +120,7 @@ impl Rwkv7 {
         let name = |name: &str| format!("{p}time_mix_{name}");
         let vector = |part: &str| b.vector(&name(&format!("{part}.weight")), n);
         let fused = name("lerp_fused.weight");
-        let lean = b.floats(&fused, &[n as u64, 1, 1, INPUTS as u64])?;
-        let expected = format!("{n}, 1, 1, {INPUTS}");
-        let lean = lean.ok_or(Error::MissingTensor { name: fused, expected })?;
+        let lean = b.table(&fused, &[n as u64, 1, 1, INPUTS as u64])?;
         let mut linear = |part: &str, rows, cols| {
             let m = b.matrix(&name(part), rows, cols)?;
             lower.linear(m)

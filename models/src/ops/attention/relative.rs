@@ -29,10 +29,7 @@ impl Bias {
         let own = format!("{p}attn_rel_b.weight");
         let name = if b.has(&own) { own } else { format!("{stack}blk.0.attn_rel_b.weight") };
         let dims = [a.n_head as u64, r.n_buckets as u64];
-        let values = b.floats(&name, &dims)?.ok_or_else(|| Error::MissingTensor {
-            name,
-            expected: format!("{}, {}", a.n_head, r.n_buckets),
-        })?;
+        let values = b.table(&name, &dims)?;
         let span = r.max_distance;
         let far = i64::try_from(span).unwrap_or(i64::MAX);
         let heads = 0..a.n_head;
