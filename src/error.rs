@@ -30,6 +30,12 @@ pub enum Error {
     /// A prompt without a single token.
     #[error("the prompt is empty: there is nothing to continue")]
     EmptyPrompt,
+    /// A model that fills masks has none.
+    #[error(
+        "metadata key \"tokenizer.ggml.mask_token_id\" is missing; expected the token that this \
+         model fills"
+    )]
+    NoMask,
     /// A checkpoint cannot be converted.
     #[error(transparent)]
     Convert(#[from] crate::convert::ConvertError),
@@ -74,9 +80,11 @@ impl Error {
             Error::Option(_) | Error::EmptyPrompt | Error::Dimensions { .. } => ErrorKind::Request,
             Error::Template(TemplateError::Syntax(_)) => ErrorKind::File,
             Error::Template(_) => ErrorKind::Request,
-            Error::File(_) | Error::Tokenizer(_) | Error::Convert(_) | Error::Io { .. } => {
-                ErrorKind::File
-            }
+            Error::File(_)
+            | Error::Tokenizer(_)
+            | Error::Convert(_)
+            | Error::NoMask
+            | Error::Io { .. } => ErrorKind::File,
             Error::Sample(_) => ErrorKind::Internal,
             Error::Model(e) => match e {
                 models::Error::Cancelled => ErrorKind::Cancelled,

@@ -34,6 +34,7 @@ mod session;
 pub mod synth;
 pub mod text;
 pub mod tuning;
+pub mod unmask;
 
 pub use embedder::{EmbedOptions, Embedder, TextTokens, pair_tokens, text_tokens};
 pub use error::{Error, ErrorKind};

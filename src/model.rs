@@ -3,7 +3,7 @@
 use crate::error::Error;
 use crate::text::Segment;
 use crate::text::parse::Format;
-use crate::text::template::{ChatTemplate, RenderInput, fallback, think};
+use crate::text::template::{BARE, ChatTemplate, Fallback, RenderInput, fallback, think};
 use crate::text::tokenizer::{Show, Special, TokenType, Tokenizer};
 use formats::{Access, Gguf};
 use std::path::{Path, PathBuf};
@@ -150,11 +150,10 @@ impl Model {
 
     /// The source of [`Model::chat_template`].
     fn template_source(&self) -> Result<&str, Error> {
-        if let Some(source) = self.own_template()? {
-            return Ok(source);
+        match self.own_template()? {
+            Some(source) => Ok(source),
+            None => Ok(self.built_in_template()?.source),
         }
-        let tokenizer = self.tokenizer()?;
-        Ok(fallback(|text| tokenizer.id_of(text).is_some()).source)
     }
 
     /// How this model writes thoughts and calls, as its chat template shows.
@@ -194,8 +193,24 @@ impl Model {
         if self.own_template()?.is_some() {
             return Ok(None);
         }
+        Ok(Some(self.built_in_template()?.name))
+    }
+
+    fn built_in_template(&self) -> Result<Fallback, Error> {
+        if self.core().spec().encoder.is_some() {
+            return Ok(BARE);
+        }
         let tokenizer = self.tokenizer()?;
-        Ok(Some(fallback(|text| tokenizer.id_of(text).is_some()).name))
+        Ok(fallback(|text| tokenizer.id_of(text).is_some()))
+    }
+
+    /// What a model with an encoder reads ends in EOS, which its texts had in training.
+    fn ended(&self, mut ids: Vec<u32>) -> Result<Vec<u32>, Error> {
+        if self.core().spec().encoder.is_some() {
+            let eos = self.tokenizer()?.special().eos;
+            ids.extend(eos.filter(|&eos| ids.last() != Some(&eos)));
+        }
+        Ok(ids)
     }
 
     /// The prompt of a conversation, with where each part of it comes from.
@@ -251,17 +266,18 @@ impl Model {
         let text: String = segments.iter().map(|s| s.text.as_str()).collect();
         let tail =
             text[text.ceil_char_boundary(text.len().saturating_sub(TAIL_BYTES))..].to_owned();
-        let tokens = self.tokenizer()?.encode_segments(&segments)?;
+        let tokens = self.ended(self.tokenizer()?.encode_segments(&segments)?)?;
         Ok(Prompt { tokens, tail, steered: options.think.is_none() || knows || has_tags })
     }
 
-    /// The tokens of a text as it is, with BOS where the file asks for it.
+    /// The tokens of a text as it is, with BOS where the file asks for it (and EOS where an encoder
+    /// reads it).
     ///
     /// # Errors
     /// The vocabulary's.
     pub fn raw_tokens(&self, text: &str) -> Result<Vec<u32>, Error> {
         let segment = Segment { text: text.into(), trusted: true };
-        Ok(self.tokenizer()?.encode_segments(&[segment])?)
+        self.ended(self.tokenizer()?.encode_segments(&[segment])?)
     }
 
     /// The text of tokens, without control tokens.

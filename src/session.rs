@@ -1,11 +1,15 @@
 //! One conversation with a model: feeding tokens, drawing tokens, streaming text.
 
+mod fill;
+mod writing;
+
+use writing::Writing;
+
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::model::Model;
 use crate::sample::{Sampler, SamplerOptions};
-use crate::text::stop::StopMatcher;
-use crate::text::tokenizer::{Detokenizer, Show};
+use crate::unmask::UnmaskOptions;
 use models::{Cancel, Context, ContextOptions};
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
@@ -18,11 +22,14 @@ pub struct SessionOptions {
     /// Most rows handed to the engine at a time; between two such steps a prompt can be cancelled
     /// even where a single phase is long.
     pub n_batch: usize,
+    /// How masks are filled, by models that do that.
+    pub unmask: UnmaskOptions,
 }
 
 impl Default for SessionOptions {
     fn default() -> Self {
-        SessionOptions { context: ContextOptions::default(), n_batch: 2048 }
+        let (context, unmask) = (ContextOptions::default(), UnmaskOptions::default());
+        SessionOptions { context, n_batch: 2048, unmask }
     }
 }
 
@@ -72,6 +79,9 @@ pub struct Session {
     engine: Engine,
     /// Logits after the last token.
     logits: Vec<f32>,
+    /// Of a model that fills masks: prompt and answer.
+    text: Vec<u32>,
+    unmask: UnmaskOptions,
     cancel: Cancel,
     timings: Timings,
 }
@@ -86,6 +96,8 @@ impl Session {
             engine: Engine::new(model.core(), &options.context, options.n_batch)?,
             model: model.clone(),
             logits: Vec::new(),
+            text: Vec::new(),
+            unmask: options.unmask,
             cancel: Cancel::new(),
             timings: Timings::default(),
         })
@@ -106,9 +118,13 @@ impl Session {
         self.cancel.clone()
     }
 
-    /// The tokens that the context holds.
+    /// The tokens that the context holds; of a model with an encoder, those of the decoder.
     pub fn tokens(&self) -> &[u32] {
-        self.engine.sequence(0).held()
+        if self.fills_masks() { &self.text } else { self.engine.sequence(0).held() }
+    }
+
+    fn fills_masks(&self) -> bool {
+        self.model.core().spec().unmask.is_some()
     }
 
     /// Logits after the last token, `[n_vocab]`; empty before the first.
@@ -125,17 +141,36 @@ impl Session {
     pub fn clear(&mut self) {
         self.engine.truncate(0, 0);
         self.logits.clear();
+        self.text.clear();
     }
 
     /// Makes the context hold exactly `ids`: keeps the beginning that it shares with them, runs the
-    /// rest.
+    /// rest. A model with an encoder reads them there, and its decoder begins anew; one that fills
+    /// masks runs them with its answer.
     ///
     /// # Errors
     /// An empty prompt, more tokens than the context has positions (nothing is run then), or a
     /// failed or cancelled step; what was run up to there stays.
     pub fn set_prompt(&mut self, ids: &[u32]) -> Result<(), Error> {
+        if self.fills_masks() {
+            self.text.clear();
+            return self.note(ids);
+        }
+        if self.model.core().spec().encoder.is_some() {
+            return self.read(ids);
+        }
         let n = self.engine.set(0, ids, 1)?;
         self.prefill(n)
+    }
+
+    /// Runs a text through the encoder, and the first token of the decoder.
+    fn read(&mut self, ids: &[u32]) -> Result<(), Error> {
+        let (start, first) = (Instant::now(), self.model.core().decoder_start()?);
+        self.logits.clear();
+        self.engine.encode(0, ids, &self.cancel)?;
+        self.timings.prefill += start.elapsed();
+        self.engine.set(0, &[first], 1)?;
+        self.prefill(ids.len())
     }
 
     /// Runs more tokens.
@@ -143,6 +178,9 @@ impl Session {
     /// # Errors
     /// As [`Session::set_prompt`], but no tokens are no error.
     pub fn feed(&mut self, ids: &[u32]) -> Result<(), Error> {
+        if self.fills_masks() {
+            return self.note(ids);
+        }
         self.engine.push(0, ids, 1)?;
         self.prefill(ids.len())
     }
@@ -190,13 +228,14 @@ impl Session {
         limits: &Limits,
         on_text: &mut dyn FnMut(&str) -> ControlFlow<()>,
     ) -> Result<Finish, Error> {
+        if self.fills_masks() {
+            return self.fill(sampler, limits, on_text);
+        }
         if self.logits.is_empty() {
             return Err(Error::EmptyPrompt);
         }
         let model = self.model.clone();
-        let tokenizer = model.tokenizer()?;
-        let mut detokenizer = Detokenizer::continuing(Show::Text);
-        let mut stop = StopMatcher::new(&limits.stop);
+        let mut out = Writing::new(&model, limits, on_text)?;
         let start = Instant::now();
         let mut n = 0;
         let finish = loop {
@@ -206,17 +245,8 @@ impl Session {
             let token = sampler.sample(&self.logits)?;
             sampler.accept(token);
             n += 1;
-            if tokenizer.is_eog(token) {
-                break Finish::EndOfAnswer(token);
-            }
-            let is_shown = limits.shown.binary_search(&token).is_ok();
-            detokenizer.show(if is_shown { Show::All } else { Show::Text });
-            let text = stop.push(detokenizer.push(tokenizer, token)?);
-            if !text.is_empty() && on_text(text).is_break() {
-                break Finish::Cancelled;
-            }
-            if stop.is_met() {
-                break Finish::StopText;
+            if let Some(finish) = out.push(token)? {
+                break finish;
             }
             if limits.n_predict.is_some_and(|most| n >= most) {
                 break Finish::Length;
@@ -230,13 +260,7 @@ impl Session {
                 outcome => outcome?,
             }
         };
-        if !stop.is_met() {
-            let tail = stop.push(detokenizer.finish()).to_string() + stop.finish();
-            if !tail.is_empty() {
-                // The answer is over: whether more is wanted does not matter.
-                let _ = on_text(&tail);
-            }
-        }
+        out.finish();
         self.timings.n_decode += n;
         self.timings.decode += start.elapsed();
         Ok(finish)

@@ -12,6 +12,13 @@ pub const ROPE_BASE: f32 = 10_000.0;
 /// expert instead, `NAME.N` where others have `NAME_exps`.
 pub const BANK_SUFFIX: &str = "_exps";
 
+/// Positions that LLaDA fills before it begins the next ones; no key gives it, and its authors'
+/// examples have this.
+pub const LLADA_BLOCK: usize = 32;
+
+/// The token that a decoder's text begins with where no key says so: T5's padding, the first id.
+pub const DECODER_START: u32 = 0;
+
 /// How rows become one vector where the file has no `pooling_type`: the last row of a decoder, which
 /// alone has seen the whole text; the mean of an encoder's, which is what its library does with a
 /// model that says nothing.

@@ -236,8 +236,7 @@ fn answered(context: &mut Context, lines: &[Vec<u32>], size: usize) -> Vec<f32> 
 
 #[test]
 fn a_decoder_answers_to_what_its_encoder_read() {
-    let Some(folder) = common::goldens("archs") else { return };
-    let folder = folder.join("t5");
+    let folder = common::data().join("archs/t5");
     let gguf = Arc::new(Gguf::open(&folder.join("model.gguf"), Access::Mmap).unwrap());
     let model = Arc::new(Model::new(gguf).unwrap());
     let lines = std::fs::read_to_string(folder.join("tokens.txt")).unwrap();

@@ -6,6 +6,7 @@ use formats::Access;
 use models::ActBits;
 use models::ContextOptions;
 use pumice::tuning::{Found, Tuning};
+use pumice::unmask::UnmaskOptions;
 use pumice::{Model, ModelOptions, Session, SessionOptions};
 use quant::{Isa, KvType};
 use std::ffi::OsString;
@@ -98,6 +99,26 @@ pub(super) struct EngineArgs {
     pub(super) quiet: bool,
 }
 
+/// How models write that fill masks (diffusion models); others have no use for it.
+#[derive(clap::Args)]
+pub(super) struct UnmaskArgs {
+    /// Steps in which a diffusion model fills its answer [default: one for each token]
+    #[arg(long, value_name = "N")]
+    diffusion_steps: Option<std::num::NonZeroUsize>,
+    /// Tokens that a diffusion model fills before it begins the next [default: what its authors use]
+    #[arg(long, value_name = "N")]
+    diffusion_block: Option<std::num::NonZeroUsize>,
+}
+
+impl UnmaskArgs {
+    fn options(&self) -> UnmaskOptions {
+        UnmaskOptions {
+            steps: self.diffusion_steps.map(usize::from),
+            block: self.diffusion_block.map(usize::from),
+        }
+    }
+}
+
 impl EngineArgs {
     /// The file that `--model` means; without it, the default model, pulled when absent.
     ///
@@ -143,6 +164,7 @@ impl EngineArgs {
                 repack: !(self.no_repack || self.no_mmap || self.mlock),
             },
             n_batch: self.batch_size as usize,
+            ..SessionOptions::default()
         })
     }
 
@@ -166,8 +188,8 @@ impl EngineArgs {
     ///
     /// # Errors
     /// As [`Session::new`].
-    pub(super) fn session(&self, model: &Model) -> anyhow::Result<Session> {
-        let options = self.session_options()?;
+    pub(super) fn session(&self, model: &Model, unmask: &UnmaskArgs) -> anyhow::Result<Session> {
+        let options = SessionOptions { unmask: unmask.options(), ..self.session_options()? };
         let made = super::loading::watched(model, self.quiet, || Session::new(model, &options));
         let session = made.with_context(|| {
             let path = model.gguf().path().map(|p| p.display().to_string());

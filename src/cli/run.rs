@@ -2,7 +2,7 @@
 
 use super::answer::{Answer, ThinkArgs};
 use super::interrupt::{self, Interrupt};
-use super::options::EngineArgs;
+use super::options::{EngineArgs, UnmaskArgs};
 use anyhow::{Context as _, bail};
 use pumice::sample::SamplerArgs;
 use pumice::{Finish, Limits, Message, Model, Session};
@@ -32,7 +32,7 @@ pub(super) struct Args {
     /// Do not read stdin
     #[arg(long)]
     no_stdin: bool,
-    /// Most tokens to generate [default: until the end of the answer]
+    /// Most tokens to generate [default: until the end of the answer; 128 for diffusion models]
     #[arg(short, long, value_name = "N")]
     n_predict: Option<usize>,
     /// A text that ends the answer (may be given several times)
@@ -42,6 +42,8 @@ pub(super) struct Args {
     thinking: ThinkArgs,
     #[command(flatten)]
     sampling: SamplerArgs,
+    #[command(flatten)]
+    unmask: UnmaskArgs,
     #[command(flatten)]
     engine: EngineArgs,
 }
@@ -70,7 +72,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
         let answer = Answer::new(&model, &prompt)?;
         (prompt.tokens, answer, model.answer_markers()?)
     };
-    let mut session = args.engine.session(&model)?;
+    let mut session = args.engine.session(&model, &args.unmask)?;
     let loaded = start.elapsed();
     let interrupt = Interrupt::install(session.cancel_flag())?;
     // The first Ctrl-C ends the answer, the second the program.

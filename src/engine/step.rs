@@ -96,6 +96,38 @@ impl Engine {
         Ok(self.context.encode(seq, ids, cancel)?)
     }
 
+    /// Makes a sequence hold exactly `ids`, run in one step whatever it held before, and hands the
+    /// logits of the positions `wanted` to `sink`, as (position, `[n_vocab]`). For models whose rows
+    /// see those that follow.
+    ///
+    /// # Errors
+    /// [`Error::EmptyPrompt`], more tokens than the context has positions, or a failed or cancelled
+    /// step; the sequence is empty then.
+    ///
+    /// # Panics
+    /// When there is no sequence `seq`.
+    pub fn whole(
+        &mut self,
+        seq: usize,
+        ids: &[u32],
+        wanted: std::ops::Range<usize>,
+        cancel: &Cancel,
+        sink: &mut dyn FnMut(usize, &[f32]),
+    ) -> Result<(), Error> {
+        if ids.is_empty() {
+            return Err(Error::EmptyPrompt);
+        }
+        self.truncate(seq, 0);
+        self.check_room(seq, 0, ids.len())?;
+        let row = |(pos, &token)| Row { token, seq, pos, logits: wanted.contains(&pos) };
+        self.rows.clear();
+        self.rows.extend(ids.iter().enumerate().map(row));
+        self.context.step(&self.rows, cancel, sink)?;
+        self.sequences[seq].push(ids, 0);
+        self.sequences[seq].holds(self.context.len(seq));
+        Ok(())
+    }
+
     /// Appends tokens to what waits in a sequence; the logits of the last `n_wanted` are wanted.
     ///
     /// # Errors

@@ -48,7 +48,8 @@ fn encoder(
     norm: Option<Norm>,
     layer: impl FnMut(usize) -> Result<Layer, Error>,
 ) -> Result<ModelSpec, Error> {
-    Ok(ModelSpec { encoder: None, stack: stack(hp, norm, layer)?, head: head(hp, false)? })
+    let (stack, head) = (stack(hp, norm, layer)?, head(hp, false)?);
+    Ok(ModelSpec { encoder: None, stack, head, unmask: None })
 }
 
 /// The file's attention, to both sides.

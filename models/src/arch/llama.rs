@@ -1,10 +1,12 @@
 //! Llama 1 to 3, Mistral, Mixtral, and the families whose blocks differ from theirs by little.
 
-use super::{block, decoder};
+use super::{block, decoder, unmask};
 use crate::error::Error;
 use crate::hparams::Hparams;
 use crate::quirks;
-use crate::spec::{Act, Attn, Body, ModelSpec, Moe, Pairing, Span, Temperature, moe, pre, seq};
+use crate::spec::{
+    Act, Attn, Body, ModelSpec, Moe, Pairing, Span, Sureness, Temperature, moe, pre, seq,
+};
 
 /// A dense network, or a mixture as large as `feed_forward_length` says.
 fn dense_or_mixtral(hp: &Hparams, il: usize) -> Body {
@@ -24,10 +26,12 @@ pub(super) fn llama(hp: &Hparams) -> Result<ModelSpec, Error> {
 
 pub(super) fn llada(hp: &Hparams) -> Result<ModelSpec, Error> {
     let rms = hp.rms()?;
-    decoder(hp, rms("output_norm"), |il| {
+    let mut model = decoder(hp, rms("output_norm"), |il| {
         let attn = Attn { causal: false, ..hp.attn(il, Pairing::Neighbours)? };
         Ok(block(rms, attn, Body::Ffn(hp.gated(il, Act::Silu))))
-    })
+    })?;
+    model.unmask = unmask(hp, false, Sureness::Probability, Some(quirks::LLADA_BLOCK))?;
+    Ok(model)
 }
 
 pub(super) fn mistral3(hp: &Hparams) -> Result<ModelSpec, Error> {

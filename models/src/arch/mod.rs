@@ -30,7 +30,9 @@ mod windows;
 
 use crate::error::Error;
 use crate::hparams::Hparams;
-use crate::spec::{Attn, Body, Input, Layer, ModelSpec, Norm, Stack, Streams, pre, seq};
+use crate::spec::{
+    Attn, Body, Input, Layer, ModelSpec, Norm, Stack, Streams, Sureness, Unmask, pre, seq,
+};
 use formats::Gguf;
 
 /// One architecture: its GGUF name, what is special about it, and the function that writes its
@@ -76,7 +78,22 @@ fn decoder(
         encoder: None,
         stack: stack(hp, Some(norm), layer)?,
         head: encoders::head(hp, true)?,
+        unmask: None,
     })
+}
+
+/// How a model fills masks. `shifted` is what its authors do where the file does not say.
+///
+/// # Errors
+/// Another type under the key.
+fn unmask(
+    hp: &Hparams,
+    shifted: bool,
+    sureness: Sureness,
+    block: Option<usize>,
+) -> Result<Option<Unmask>, Error> {
+    let shifted = hp.gguf().metadata().bool("diffusion.shift_logits")?.unwrap_or(shifted);
+    Ok(Some(Unmask { shifted, sureness, block }))
 }
 
 /// Layers on an unscaled input.

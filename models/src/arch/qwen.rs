@@ -1,10 +1,11 @@
 //! Qwen 1 to 3 (dense, MoE, and the text path of the vision models), and families of their shape:
 //! NeoX rotation, gated SiLU.
 
-use super::{block, decoder};
+use super::{block, decoder, unmask};
 use crate::error::Error;
 use crate::hparams::Hparams;
-use crate::spec::{Act, Attn, Body, ModelSpec, Moe, Pairing, Span, pre, seq};
+use crate::quirks;
+use crate::spec::{Act, Attn, Body, ModelSpec, Moe, Pairing, Span, Sureness, pre, seq};
 
 /// Qwen 2 (whose biases the file brings), and plain blocks of its kind.
 pub(super) fn qwen2(hp: &Hparams) -> Result<ModelSpec, Error> {
@@ -59,10 +60,12 @@ pub(super) fn seed_oss(hp: &Hparams) -> Result<ModelSpec, Error> {
 /// Dream: a Qwen 2 that fills masks, looking both ways.
 pub(super) fn dream(hp: &Hparams) -> Result<ModelSpec, Error> {
     let rms = hp.rms()?;
-    decoder(hp, rms("output_norm"), |il| {
+    let mut model = decoder(hp, rms("output_norm"), |il| {
         let attn = Attn { causal: false, ..hp.attn(il, Pairing::Halves)? };
         Ok(block(rms, attn, Body::Ffn(hp.gated(il, Act::Silu))))
-    })
+    })?;
+    model.unmask = unmask(hp, true, Sureness::Entropy, None)?;
+    Ok(model)
 }
 
 /// RND1 (weights renormalised) and LLaDA MoE (not): mixtures that look both ways.
@@ -76,11 +79,13 @@ fn two_way_moe(hp: &Hparams, renorm: bool) -> Result<ModelSpec, Error> {
 }
 
 pub(super) fn rnd1(hp: &Hparams) -> Result<ModelSpec, Error> {
-    two_way_moe(hp, true)
+    let unmask = unmask(hp, true, Sureness::Entropy, None)?;
+    Ok(ModelSpec { unmask, ..two_way_moe(hp, true)? })
 }
 
 pub(super) fn llada_moe(hp: &Hparams) -> Result<ModelSpec, Error> {
-    two_way_moe(hp, false)
+    let unmask = unmask(hp, false, Sureness::Probability, Some(quirks::LLADA_BLOCK))?;
+    Ok(ModelSpec { unmask, ..two_way_moe(hp, false)? })
 }
 
 /// The plan of HunYuan dense and MoE: queries and keys are normalised after the rotation.

@@ -58,10 +58,11 @@ pub(super) fn t5(hp: &Hparams) -> Result<ModelSpec, Error> {
         encoder: Some(stack(hp, ENCODER, hp.n_layer)?),
         stack: stack(hp, DECODER, n_decoder)?,
         head,
+        unmask: None,
     })
 }
 
 pub(super) fn t5encoder(hp: &Hparams) -> Result<ModelSpec, Error> {
     let stack = stack(hp, ENCODER, hp.n_layer)?;
-    Ok(ModelSpec { encoder: None, stack, head: head(hp, false)? })
+    Ok(ModelSpec { encoder: None, stack, head: head(hp, false)?, unmask: None })
 }

@@ -1,12 +1,28 @@
 //! The encoder of a model that has one beside its decoder.
 
-use super::{Context, origin};
+use super::{Context, Model, origin};
 use crate::error::Error;
 use crate::exec;
 use crate::ops::Cx;
 use crate::step::{self, Row};
 use crate::team::{Cancel, Stop};
 use std::sync::atomic::{AtomicU32, Ordering};
+
+impl Model {
+    /// The token that a decoder beside an encoder begins with.
+    ///
+    /// # Errors
+    /// Another type under the key, or an id outside the vocabulary.
+    pub fn decoder_start(&self) -> Result<u32, Error> {
+        let key = self.hp.key("decoder_start_token_id");
+        let id = self.gguf().metadata().u32(&key)?.unwrap_or(crate::quirks::DECODER_START);
+        if id as usize >= self.hp.n_vocab {
+            let expected = format!("an id below {}", self.hp.n_vocab);
+            return Err(Error::BadValue { key, found: id.to_string(), expected });
+        }
+        Ok(id)
+    }
+}
 
 impl Context {
     /// Runs a text through the encoder; sequence `seq`, which is emptied, then answers to it.

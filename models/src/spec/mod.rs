@@ -15,6 +15,7 @@ mod head;
 mod latent;
 mod print;
 mod recurrent;
+mod unmask;
 
 pub use attn::{
     Attn, Gate, GateFrom, Kv, Pairing, QkNorm, RelativeBias, Rope, RopeScaling, Span, Temperature,
@@ -28,6 +29,7 @@ pub use recurrent::{
     ChannelMix, GatedDelta, HeadOrder, Kda, Mamba, Mamba2, Recurrent, Rwkv6, Rwkv7, ShortConv,
     SsmNorm,
 };
+pub use unmask::{Sureness, Unmask};
 
 /// A model as data.
 #[derive(Clone, Debug, PartialEq)]
@@ -38,6 +40,8 @@ pub struct ModelSpec {
     pub stack: Stack,
     /// What becomes of the final rows.
     pub head: Head,
+    /// How a text is written where not token after token.
+    pub unmask: Option<Unmask>,
 }
 
 impl ModelSpec {

@@ -2,7 +2,7 @@
 
 use super::{
     Act, Attn, Body, Branch, Ffn, Gate, Head, Kv, Layer, ModelSpec, Moe, Norm, Pooling, Read,
-    RopeScaling, Score, Span, Stack, Stage, Streams, Window,
+    RopeScaling, Score, Span, Stack, Stage, Streams, Sureness, Window,
 };
 use std::fmt;
 
@@ -13,7 +13,19 @@ impl fmt::Display for ModelSpec {
             writeln!(f, "encoder = {}", normed(encoder.norm.as_ref(), "x".into()))?;
         }
         stack(f, &self.stack)?;
-        head(f, &self.head, &normed(self.stack.norm.as_ref(), "x".into()))
+        head(f, &self.head, &normed(self.stack.norm.as_ref(), "x".into()))?;
+        match &self.unmask {
+            None => Ok(()),
+            Some(u) => {
+                let about = if u.shifted { "the next token" } else { "its own token" };
+                let first = match u.sureness {
+                    Sureness::Probability => "likeliest token",
+                    Sureness::Entropy => "least entropy",
+                };
+                let block = u.block.map_or(String::new(), |n| format!(", {n} positions at a time"));
+                writeln!(f, "fills masks{block}: {first} first, a row is about {about}")
+            }
+        }
     }
 }
 

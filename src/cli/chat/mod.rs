@@ -11,7 +11,7 @@ mod screen;
 
 use super::answer::{Answer, ThinkArgs};
 use super::interrupt::{self, Interrupt};
-use super::options::EngineArgs;
+use super::options::{EngineArgs, UnmaskArgs};
 use super::run::bytes_per_token;
 use command::{Command, Input};
 use input::{Read, Source};
@@ -43,6 +43,8 @@ pub(super) struct Args {
     #[command(flatten)]
     sampling: SamplerArgs,
     #[command(flatten)]
+    unmask: UnmaskArgs,
+    #[command(flatten)]
     engine: EngineArgs,
 }
 
@@ -57,7 +59,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     if !model.chat_prompt(&[Message::new("user", "")], &asks).is_ok_and(|p| p.steered) {
         screen.note(ThinkArgs::UNKNOWN);
     }
-    let session = args.engine.session(&model)?;
+    let session = args.engine.session(&model, &args.unmask)?;
     let interrupt = Interrupt::install(session.cancel_flag())?;
     let seed = session.sampler(&args.sampling.options)?.seed();
     let mut source = Source::new(super::out::colours_allowed(), !args.no_history)?;

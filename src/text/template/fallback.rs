@@ -214,6 +214,16 @@ pub const PLAIN: Fallback = Fallback {
     ),
 };
 
+/// Nothing but the text of the system's message and of the last one, each on lines of its own: for
+/// encoders with a decoder, which were trained on tasks and not on conversations.
+pub const BARE: Fallback = Fallback {
+    name: "bare",
+    source: with_content!(
+        "{%- for m in messages -%}{%- if m.role == 'system' and not loop.last -%}{{- text(m.content) + '\\n' -}}\
+         {%- elif loop.last -%}{{- text(m.content) -}}{%- endif -%}{%- endfor -%}"
+    ),
+};
+
 /// Chooses the built-in template for a vocabulary; `has` says whether it holds a token text.
 pub fn fallback(has: impl Fn(&str) -> bool) -> Fallback {
     let table = [

@@ -41,7 +41,7 @@ pub(crate) mod think;
 mod value;
 
 pub use clock::{DateError, DateTime};
-pub use fallback::{CHATML, Fallback, GEMMA, LLAMA2, LLAMA3, PHI3, PLAIN, fallback};
+pub use fallback::{BARE, CHATML, Fallback, GEMMA, LLAMA2, LLAMA3, PHI3, PLAIN, fallback};
 pub use input::RenderInput;
 
 use super::Segment;
