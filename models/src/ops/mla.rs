@@ -38,8 +38,8 @@ pub(crate) struct Mla {
 }
 
 enum Queries {
-    Full(Linear),
-    LowRank { down: Linear, norm: Norm, up: Linear },
+    Full(Box<Linear>),
+    LowRank { down: Box<Linear>, norm: Norm, up: Box<Linear> },
 }
 
 enum Form {
@@ -81,11 +81,11 @@ impl Mla {
             Norm::bind(b, p, &norm, n)
         };
         let q = match m.q_rank {
-            None => Queries::Full(linear(lower, "attn_q", n_head * n_k, n_embd)?),
+            None => Queries::Full(linear(lower, "attn_q", n_head * n_k, n_embd)?.into()),
             Some(rank) => Queries::LowRank {
-                down: linear(lower, "attn_q_a", rank, n_embd)?,
+                down: linear(lower, "attn_q_a", rank, n_embd)?.into(),
                 norm: norm("attn_q_a_norm", rank)?,
-                up: linear(lower, "attn_q_b", n_head * n_k, rank)?,
+                up: linear(lower, "attn_q_b", n_head * n_k, rank)?.into(),
             },
         };
         let kv_a = linear(lower, "attn_kv_a_mqa", kv_rank + m.n_rot, n_embd)?;
@@ -150,8 +150,8 @@ impl Mla {
     /// Every matrix, for listings.
     pub(crate) fn linears(&self) -> Vec<&Linear> {
         let mut all = match &self.q {
-            Queries::Full(q) => vec![q],
-            Queries::LowRank { down, up, .. } => vec![down, up],
+            Queries::Full(q) => vec![&**q],
+            Queries::LowRank { down, up, .. } => vec![&**down, &**up],
         };
         all.push(&self.kv_a);
         match &self.form {
