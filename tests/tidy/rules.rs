@@ -50,6 +50,7 @@ const UNSAFE_ROOMS: &[&str] = &[
     "quant/src/types/",
     "quant/src/attend/",
     "quant/src/packed/",
+    "quant/src/bf16.rs",
     "quant/src/vector/",
     "quant/src/act.rs",
     "quant/src/float.rs",
