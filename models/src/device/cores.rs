@@ -1,5 +1,6 @@
 //! Which processors this process may use, and how many threads are best when nobody says.
 
+#[cfg(target_os = "linux")]
 use std::path::Path;
 
 /// A processor (a hardware thread) that this process may use.
