@@ -17,7 +17,8 @@ pub(super) fn watched<T>(model: &Model, quiet: bool, make: impl FnOnce() -> T) -
     }
     std::thread::scope(|scope| {
         let (done, waits) = mpsc::channel::<()>();
-        scope.spawn(move || show(model, &waits));
+        // Without a thread for it there is no bar.
+        let _ = std::thread::Builder::new().spawn_scoped(scope, move || show(model, &waits));
         let made = make();
         // The other side ends at once.
         drop(done);

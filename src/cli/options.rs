@@ -75,7 +75,7 @@ pub(super) struct EngineArgs {
     /// The same bits for every micro-batch size; long prompts take longer
     #[arg(long)]
     pub(super) deterministic: bool,
-    /// Read the model into memory instead of mapping the file
+    /// Read the model into memory instead of mapping the file; implies --no-repack
     #[arg(long)]
     pub(super) no_mmap: bool,
     /// Activations that meet quantized weights: i8, or i16 (nearly exact, long prompts take twice the
@@ -85,7 +85,7 @@ pub(super) struct EngineArgs {
     /// Use the weights in place in the file instead of copying them into a faster layout
     #[arg(long)]
     pub(super) no_repack: bool,
-    /// Keep the model's pages in memory
+    /// Keep the model's pages in memory; implies --no-repack
     #[arg(long)]
     pub(super) mlock: bool,
     /// A tokenizer.json to use instead of the file's own vocabulary
