@@ -76,9 +76,9 @@ impl Attend<'_> {
     ) {
         let phase = Phase { attend: self, cx, query, finish };
         let cut = phase.cut(w.n_threads());
-        while let Some(claim) = w.claim(cut.n_jobs, 1) {
-            // The last tiles see most: begin with them.
-            if let Some(job) = phase.job(&cut, cut.n_jobs - 1 - claim.start) {
+        // The last tiles see most: begin with them.
+        while let Some(claim) = w.claim_backwards(cut.n_jobs, 1) {
+            if let Some(job) = phase.job(&cut, claim.start) {
                 phase.tile(&cx.bufs.private[w.index()], &job);
             }
         }

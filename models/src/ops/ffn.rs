@@ -1,6 +1,6 @@
 //! Feed-forward networks: two phases, hidden rows and output rows.
 
-use super::linear::{self, Acts, Dest, Linear, Source};
+use super::linear::{self, Acts, Cut, Dest, Linear, Source};
 use super::norm::Norm;
 use super::{Cx, Private};
 use crate::bind::Matrix;
@@ -102,13 +102,15 @@ impl Hidden {
     /// The hidden rows of all prepared rows, to the buffer of hidden rows; a phase without a
     /// barrier.
     fn run_all(&self, w: &Worker<'_>, cx: &Cx<'_>, acts: &Acts<'_>) {
-        let n_ff = self.n_ff();
-        while let Some(rows) = w.claim(n_ff, linear::chunk(w, n_ff)) {
-            let private = &cx.bufs.private[w.index()];
-            // SAFETY: each claim is a set of columns of its own.
+        let (n_ff, private) = (self.n_ff(), &cx.bufs.private[w.index()]);
+        let cut = Cut::new(w, cx.n_rows(), n_ff);
+        while let Some(claim) = w.claim(cut.items(n_ff), 1) {
+            let (columns, rows) = cut.item(claim.start, n_ff);
+            // SAFETY: each claim is a set of rows and columns of the result of its own.
             unsafe {
-                let h = cx.bufs.h.as_mut_ptr();
-                self.run(cx, private, (0, &rows), (acts, cx.n_rows()), h);
+                let h = cx.bufs.h.as_mut_ptr().add(columns.start * n_ff);
+                let acts = (&acts.part(columns.clone()), columns.len());
+                self.run(cx, private, (0, &rows), acts, h);
             }
         }
     }

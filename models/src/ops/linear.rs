@@ -11,8 +11,11 @@ use std::ops::Range;
 
 /// Most weight rows that a worker takes at a time.
 pub(crate) const MAX_CHUNK: usize = 256;
-/// Chunks of weight rows start at multiples of this.
+/// Chunks of weight rows start at multiples of this; of those for panels, which are higher, at
+/// multiples of two.
 const GRAIN: usize = PACK_ROWS;
+/// Fewest columns that weights are unpacked for once more: fewer would take as long as unpacking.
+const LEAST_BLOCK: usize = 96;
 /// Columns up to which packed weights are unpacked in registers; the bits are the same.
 const FEW: usize = 6;
 
@@ -326,10 +329,61 @@ impl Dest<'_> {
     }
 }
 
-/// Weight rows a worker takes at a time, for `n` rows.
-pub(crate) fn chunk(w: &Worker<'_>, n: usize) -> usize {
-    // Several chunks a worker, so that a slow one does not hold up the phase.
-    (n / (4 * w.n_threads())).next_multiple_of(GRAIN).clamp(GRAIN, MAX_CHUNK)
+/// How a phase of products is cut into items: blocks of columns by chunks of weight rows.
+///
+/// Few columns are one block, for which each weight is read once. Of many, each worker has a block of
+/// its own, the columns that it also normalises and prepares: what one phase wrote is in the cache of
+/// who reads it in the next, and weights are unpacked once for each block.
+pub(crate) struct Cut {
+    n_cols: usize,
+    blocks: usize,
+    /// Weight rows of a chunk.
+    size: usize,
+}
+
+impl Cut {
+    /// For `n_cols` columns and `n_rows` weight rows in all.
+    pub(crate) fn new(w: &Worker<'_>, n_cols: usize, n_rows: usize) -> Cut {
+        let blocks = w.n_threads().min(n_cols / LEAST_BLOCK).max(1);
+        Cut { n_cols, blocks, size: chunk(w, n_cols, n_rows * blocks) }
+    }
+
+    /// Items of a matrix of `n_rows` rows.
+    pub(crate) fn items(&self, n_rows: usize) -> usize {
+        self.blocks * self.chunks(n_rows)
+    }
+
+    fn chunks(&self, n_rows: usize) -> usize {
+        n_rows.div_ceil(self.size)
+    }
+
+    /// Columns of block `block`.
+    fn columns(&self, block: usize) -> Range<usize> {
+        self.n_cols * block / self.blocks..self.n_cols * (block + 1) / self.blocks
+    }
+
+    /// Rows of chunk `chunk` of `n_rows`.
+    fn rows(&self, chunk: usize, n_rows: usize) -> Range<usize> {
+        chunk * self.size..n_rows.min((chunk + 1) * self.size)
+    }
+
+    /// Columns and rows of item `item` of a matrix of `n_rows` rows.
+    pub(crate) fn item(&self, item: usize, n_rows: usize) -> (Range<usize>, Range<usize>) {
+        let chunks = self.chunks(n_rows);
+        (self.columns(item / chunks), self.rows(item % chunks, n_rows))
+    }
+}
+
+/// Weight rows that a worker takes at a time, of `n` in all: several chunks a worker, so that a slow one
+/// does not hold up the phase, and so many that all get the same.
+pub(crate) fn chunk(w: &Worker<'_>, n_cols: usize, n: usize) -> usize {
+    let grain = if n_cols > SMALL_STEP { 2 * GRAIN } else { GRAIN };
+    let size = |parts: usize| {
+        n.div_ceil(parts * w.n_threads()).next_multiple_of(grain).clamp(grain, MAX_CHUNK)
+    };
+    // Rows of whoever has most.
+    let most = |size: usize| n.div_ceil(size).div_ceil(w.n_threads()) * size;
+    (3..=8).map(size).min_by_key(|&size| most(size)).unwrap_or(grain)
 }
 
 /// y[c][r] = bias[r] + acts[c] . weights[r] for `rows` of one expert's matrix and all columns.
@@ -540,33 +594,31 @@ fn share<'j>(
 ) {
     let private = &cx.bufs.private[w.index()];
     let rows = |i: usize| job(i).1.m.rows;
-    let size = chunk(w, (0..n_jobs).map(rows).sum());
-    let counts = (0..n_jobs).map(|i| rows(i).div_ceil(size));
-    while let Some(claim) = w.claim(counts.clone().sum(), 1) {
-        let mut at = claim.start;
-        let Some((i, _)) = counts.clone().enumerate().find(|&(_, n)| {
-            let here = at < n;
-            if !here {
-                at -= n;
-            }
-            here
-        }) else {
-            continue;
-        };
+    let cut = Cut::new(w, n_cols, (0..n_jobs).map(rows).sum());
+    let per_block: usize = (0..n_jobs).map(|i| cut.chunks(rows(i))).sum();
+    while let Some(claim) = w.claim(cut.blocks * per_block, 1) {
+        let (columns, mut at) = (cut.columns(claim.start / per_block), claim.start % per_block);
+        let mut i = 0;
+        while at >= cut.chunks(rows(i)) {
+            at -= cut.chunks(rows(i));
+            i += 1;
+        }
         let (acts, linear, dest) = job(i);
-        let rows = at * size..linear.m.rows.min((at + 1) * size);
-        // SAFETY: each claim is a set of output columns of its own; the tile is private.
+        let (acts, n_cols) = (&acts.part(columns.clone()), columns.len());
+        let rows = cut.rows(at, linear.m.rows);
+        // SAFETY: each claim is a set of rows and columns of the result of its own; the tile is
+        // private.
         unsafe {
             match dest {
                 Dest::Set(buffer, stride) => {
-                    let y = buffer.as_mut_ptr().add(rows.start);
+                    let y = buffer.as_mut_ptr().add(columns.start * stride + rows.start);
                     multiply(cx, private, linear, (0, &rows), (acts, n_cols), y, stride);
                 }
                 Dest::Add(buffer, stride, factor) => {
                     let tile = private.tile.part_mut(0..n_cols * rows.len());
                     let y = tile.as_mut_ptr();
                     multiply(cx, private, linear, (0, &rows), (acts, n_cols), y, rows.len());
-                    for (c, y) in tile.chunks_exact(rows.len()).enumerate() {
+                    for (c, y) in columns.zip(tile.chunks_exact(rows.len())) {
                         let x = c * stride;
                         let x = buffer.part_mut(x + rows.start..x + rows.end);
                         if factor == 1.0 {

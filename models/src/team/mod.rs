@@ -9,6 +9,7 @@
 //! The calling thread is worker 0: a team of one has no threads of its own. [`Team::step`] leaves
 //! workers out where other programs keep processors busy.
 
+mod claims;
 mod gate;
 mod pace;
 #[cfg(test)]
@@ -16,6 +17,7 @@ mod tests;
 
 use crate::device::{PinOrder, pin_thread, usable_threads};
 use crate::profile::{Clock, Phase, Profile, Record};
+use claims::Claims;
 use gate::{Gate, Spins};
 use pace::Pace;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -76,8 +78,8 @@ struct Shared {
     /// How often a thread of the team was done with a job, in all.
     left: AtomicUsize,
     arrived: AtomicUsize,
-    /// Next unclaimed item of the running phase.
-    next: AtomicUsize,
+    /// What is taken of the running phase.
+    claims: Claims,
     /// GO, CANCELLED or PANICKED; written by the last arriver of a barrier or a failing worker.
     verdict: AtomicU8,
     /// Whether the meeting that just ended was the final gather.
@@ -171,7 +173,7 @@ impl Team {
             n: AtomicUsize::new(1),
             left: AtomicUsize::new(0),
             arrived: AtomicUsize::new(0),
-            next: AtomicUsize::new(0),
+            claims: Claims::new(n),
             verdict: AtomicU8::new(GO),
             gathered: AtomicBool::new(false),
             waited: (0..n).map(|_| AtomicU64::new(0)).collect(),
@@ -285,7 +287,7 @@ impl Team {
         self.started = self.started.wrapping_add(n - 1);
         s.n.store(n, Ordering::Relaxed);
         s.verdict.store(GO, Ordering::Relaxed);
-        s.next.store(0, Ordering::Relaxed);
+        s.claims.reset();
         s.arrived.store(0, Ordering::Relaxed);
         s.waited.iter().for_each(|p| p.store(0, Ordering::Relaxed));
         *lock(&s.message) = None;
@@ -383,6 +385,7 @@ impl Shared {
         const GATHER: usize = 1 << 16;
         let n = worker.n;
         let seen = self.phase.generation();
+        self.claims.done(worker.index, seen);
         let mine = if at_gather { 1 + GATHER } else { 1 };
         let before = self.arrived.fetch_add(mine, Ordering::AcqRel) + mine;
         if before % GATHER == n {
@@ -407,7 +410,6 @@ impl Shared {
             }
             self.gathered.store(all_gathered, Ordering::Release);
             self.arrived.store(0, Ordering::Relaxed);
-            self.next.store(0, Ordering::Relaxed);
             self.phase.open();
             return all_gathered;
         }
@@ -435,15 +437,30 @@ impl Worker<'_> {
         self.clock.enter(phase)
     }
 
-    /// Claims the next `chunk` of the phase's `n` items; `None` when all are taken.
+    /// Claims up to `chunk` of the phase's `n` items; `None` when this worker is not needed any more.
     ///
-    /// Chunks go to whoever asks first, so slow cores and busy ones take less. All workers of a
+    /// A worker is given the same part of the items in every phase, from its beginning to its end,
+    /// and then what others have not begun, so that slow and busy ones do less. All workers of a
     /// phase must pass the same `n` and `chunk`; the count starts anew after each barrier.
     pub fn claim(&self, n: usize, chunk: usize) -> Option<std::ops::Range<usize>> {
-        let chunk = chunk.max(1);
-        // A failed claim also counts up; `n` is far below the range of usize.
-        let first = self.shared.next.fetch_add(chunk, Ordering::Relaxed);
-        (first < n).then(|| first..n.min(first + chunk))
+        self.take(n, chunk, |i, part| part.start + i)
+    }
+
+    /// As [`Worker::claim`], each part from its end to its beginning.
+    pub fn claim_backwards(&self, n: usize, chunk: usize) -> Option<std::ops::Range<usize>> {
+        self.take(n, chunk, |i, part| part.end - 1 - i)
+    }
+
+    fn take(
+        &self,
+        n: usize,
+        chunk: usize,
+        order: impl Fn(usize, std::ops::Range<usize>) -> usize,
+    ) -> Option<std::ops::Range<usize>> {
+        let (chunk, phase) = (chunk.max(1), self.shared.phase.generation());
+        let (i, part) = self.shared.claims.take((self.index, self.n), phase, n.div_ceil(chunk))?;
+        let first = order(i, part) * chunk;
+        Some(first..n.min(first + chunk))
     }
 
     /// Ends a phase: waits for every worker.

@@ -277,8 +277,9 @@ fn share_out(
     run: impl Fn(&Private, Chunk),
 ) {
     let private = &cx.bufs.private[w.index()];
-    let chunk = |n: usize| (linear::chunk(w, n), n.div_ceil(linear::chunk(w, n)));
-    let ((size, chunks), (shared_size, shared_chunks)) = (chunk(widths.0), chunk(widths.1));
+    let size = |rows: usize| linear::chunk(w, cx.n_rows(), rows);
+    let (size, shared_size) = (size(widths.0), size(widths.1));
+    let (chunks, shared_chunks) = (widths.0.div_ceil(size), widths.1.div_ceil(shared_size));
     while let Some(claim) = w.claim(bank.n * chunks + shared_chunks, 1) {
         let Some(i) = claim.start.checked_sub(shared_chunks) else {
             let first = claim.start * shared_size;
