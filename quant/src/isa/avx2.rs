@@ -511,7 +511,7 @@ impl<P: Products> Lanes for Ymm<P> {
         _mm256_add_epi32(a, b)
     }
     #[inline(always)]
-    unsafe fn dp(acc: __m256i, u: __m256i, x: __m256i, max: u8) -> __m256i {
+    unsafe fn dp(acc: __m256i, u: __m256i, x: __m256i, max: u8, _: u8) -> __m256i {
         P::dp(acc, u, x, max)
     }
     #[inline(always)]

@@ -531,7 +531,7 @@ impl Lanes for Avx512 {
         _mm512_add_epi32(a, b)
     }
     #[inline(always)]
-    unsafe fn dp(acc: __m512i, u: __m512i, x: __m512i, _: u8) -> __m512i {
+    unsafe fn dp(acc: __m512i, u: __m512i, x: __m512i, _: u8, _: u8) -> __m512i {
         _mm512_dpbusd_epi32(acc, u, x)
     }
     #[inline(always)]

@@ -12,6 +12,7 @@ use super::neon::{Arm, Products, signed};
 pub(crate) struct Sdot;
 
 super::entries!(Arm<Sdot>, crate::act::quantize, "neon,dotprod");
+super::packed_entries!(Arm<Sdot>, "neon,dotprod");
 
 /// `acc` plus, per lane, the sum of four products.
 #[inline]
@@ -57,8 +58,8 @@ impl Products for Sdot {
     const NARROW: bool = false;
 
     #[inline(always)]
-    unsafe fn dot(w: int8x16_t, x: int8x16_t) -> int32x4_t {
-        sdot(vdupq_n_s32(0), w, x)
+    unsafe fn dot(acc: int32x4_t, w: int8x16_t, x: int8x16_t) -> int32x4_t {
+        sdot(acc, w, x)
     }
 
     #[inline(always)]

@@ -18,6 +18,7 @@ use super::neon::{Arm, Products, signed};
 pub(crate) struct Smmla;
 
 super::entries!(Arm<Smmla>, crate::act::quantize, "neon,dotprod,i8mm");
+super::packed_entries!(Arm<Smmla>, "neon,dotprod,i8mm");
 
 /// `acc` plus the sums of eight products: rows 0 and 1 of `w` with column 0 and 1 of `x`, the sums of
 /// row 0 first.
@@ -49,8 +50,14 @@ impl Products for Smmla {
     }
 
     #[inline(always)]
-    unsafe fn dot(w: int8x16_t, x: int8x16_t) -> int32x4_t {
-        Sdot::dot(w, x)
+    unsafe fn in_panel(first: uint8x16_t, second: uint8x16_t) -> (uint8x16_t, uint8x16_t) {
+        let (a, b) = (vreinterpretq_u32_u8(first), vreinterpretq_u32_u8(second));
+        (vreinterpretq_u8_u32(vzip1q_u32(a, b)), vreinterpretq_u8_u32(vzip2q_u32(a, b)))
+    }
+
+    #[inline(always)]
+    unsafe fn dot(acc: int32x4_t, w: int8x16_t, x: int8x16_t) -> int32x4_t {
+        Sdot::dot(acc, w, x)
     }
 
     #[inline(always)]

@@ -11,6 +11,7 @@ use std::arch::asm;
 use std::marker::PhantomData;
 
 use super::Simd;
+use crate::packed::driver::Lanes;
 
 /// How a row multiplies signed bytes.
 ///
@@ -26,8 +27,13 @@ pub(crate) trait Products: Copy + 'static {
     unsafe fn transpose(rows: [uint8x16_t; 4]) -> [uint8x16_t; 4] {
         dwords(rows)
     }
-    /// Per lane, the sum of four products.
-    unsafe fn dot(w: int8x16_t, x: int8x16_t) -> int32x4_t;
+    /// Two quads of four rows as [`Products::panel`] reads them.
+    #[inline(always)]
+    unsafe fn in_panel(first: uint8x16_t, second: uint8x16_t) -> (uint8x16_t, uint8x16_t) {
+        (first, second)
+    }
+    /// `acc` plus, per lane, the sum of four products.
+    unsafe fn dot(acc: int32x4_t, w: int8x16_t, x: int8x16_t) -> int32x4_t;
     /// See [`Simd::panel`]; codes up to `max`, of which `offset` is to be taken off.
     unsafe fn panel<const V: usize, const C: usize>(
         w: *const u8,
@@ -48,6 +54,7 @@ pub(crate) struct Arm<P>(PhantomData<P>);
 pub(crate) struct Widening;
 
 super::entries!(Arm<Widening>, crate::act::quantize, "neon");
+super::packed_entries!(Arm<Widening>, "neon");
 
 /// Codes with their offset taken off, as signed bytes. For offset 128 this flips the top bit, so
 /// all 256 codes are right.
@@ -90,9 +97,9 @@ impl Products for Widening {
     const NARROW: bool = true;
 
     #[inline(always)]
-    unsafe fn dot(w: int8x16_t, x: int8x16_t) -> int32x4_t {
+    unsafe fn dot(acc: int32x4_t, w: int8x16_t, x: int8x16_t) -> int32x4_t {
         let lo = vmull_s8(vget_low_s8(w), vget_low_s8(x));
-        vpaddlq_s16(vpaddq_s16(lo, vmull_high_s8(w, x)))
+        vpadalq_s16(acc, vpaddq_s16(lo, vmull_high_s8(w, x)))
     }
 
     #[inline(always)]
@@ -257,7 +264,7 @@ impl<P: Products> Simd for Arm<P> {
     unsafe fn bias(_: uint8x16_t, _: u8) {}
     #[inline(always)]
     unsafe fn dot(u: uint8x16_t, x: uint8x16_t, (): (), _: u8, offset: u8) -> float32x4_t {
-        vcvtq_f32_s32(P::dot(signed(u, offset), vreinterpretq_s8_u8(x)))
+        vcvtq_f32_s32(P::dot(vdupq_n_s32(0), signed(u, offset), vreinterpretq_s8_u8(x)))
     }
 
     #[inline(always)]
@@ -380,5 +387,49 @@ impl<P: Products> Simd for Arm<P> {
         // a comparison that holds gives -1
         let digits = vaddq_u8(vcgtq_u8(q, vdupq_n_u8(85)), vcgtq_u8(q, vdupq_n_u8(170)));
         vsubq_u8(vdupq_n_u8(7), digits)
+    }
+}
+
+impl<P: Products> Lanes for Arm<P> {
+    type N = int32x4_t;
+
+    #[inline(always)]
+    unsafe fn zero_n() -> int32x4_t {
+        vdupq_n_s32(0)
+    }
+    #[inline(always)]
+    unsafe fn start(_: *const u8, _: u32) -> int32x4_t {
+        vdupq_n_s32(0)
+    }
+    #[inline(always)]
+    unsafe fn add_n(a: int32x4_t, b: int32x4_t) -> int32x4_t {
+        vaddq_s32(a, b)
+    }
+    #[inline(always)]
+    unsafe fn dp(acc: int32x4_t, u: uint8x16_t, x: uint8x16_t, _: u8, offset: u8) -> int32x4_t {
+        P::dot(acc, signed(u, offset), vreinterpretq_s8_u8(x))
+    }
+    #[inline(always)]
+    unsafe fn float(n: int32x4_t) -> float32x4_t {
+        vcvtq_f32_s32(n)
+    }
+    #[inline(always)]
+    unsafe fn load_u8(p: *const u8) -> float32x4_t {
+        let bytes = vcreate_u8(u64::from(p.cast::<u32>().read_unaligned()));
+        vcvtq_f32_u32(vmovl_u16(vget_low_u16(vmovl_u8(bytes))))
+    }
+    #[inline(always)]
+    unsafe fn load_i8(p: *const u8) -> float32x4_t {
+        let bytes = vcreate_s8(u64::from(p.cast::<u32>().read_unaligned()));
+        vcvtq_f32_s32(vmovl_s16(vget_low_s16(vmovl_s8(bytes))))
+    }
+    #[inline(always)]
+    unsafe fn field(q: uint8x16_t, shift: i32, mask: u8) -> uint8x16_t {
+        let q = vshlq_u32(vreinterpretq_u32_u8(q), vdupq_n_s32(-shift));
+        vandq_u8(vreinterpretq_u8_u32(q), vdupq_n_u8(mask))
+    }
+    #[inline(always)]
+    unsafe fn in_panel(first: uint8x16_t, second: uint8x16_t) -> (uint8x16_t, uint8x16_t) {
+        P::in_panel(first, second)
     }
 }

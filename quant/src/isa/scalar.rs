@@ -164,6 +164,7 @@ impl Simd for Scalar {
 }
 
 impl Lanes for Scalar {
+    const COLS: usize = 1;
     type N = [i32; 4];
 
     #[inline(always)]
@@ -179,7 +180,7 @@ impl Lanes for Scalar {
         std::array::from_fn(|i| a[i] + b[i])
     }
     #[inline(always)]
-    unsafe fn dp(acc: [i32; 4], u: [u8; 16], x: [u8; 16], _: u8) -> [i32; 4] {
+    unsafe fn dp(acc: [i32; 4], u: [u8; 16], x: [u8; 16], _: u8, _: u8) -> [i32; 4] {
         std::array::from_fn(|i| acc[i] + dot4(&u[4 * i..4 * i + 4], &x[4 * i..4 * i + 4], 0))
     }
     #[inline(always)]

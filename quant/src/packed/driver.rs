@@ -16,17 +16,21 @@ use crate::tile::{Job, SPAN};
 /// # Safety
 /// That of [`Simd`].
 pub(crate) trait Lanes: Simd {
+    /// Most columns that share the unpacking of a weight (1, 2 or 4).
+    const COLS: usize = 4;
     /// `L` 32-bit integers.
     type N: Copy;
 
     /// All zero.
     unsafe fn zero_n() -> Self::N;
-    /// The i32 at `p`, shifted left, in all lanes.
+    /// What the sum of a group begins with, in all lanes: the negated sum of the values, which stands at
+    /// `p`, times the offset `1 << shift` of the codes; zero on rows whose [`Lanes::dp`] takes it off.
     unsafe fn start(p: *const u8, shift: u32) -> Self::N;
     /// Lane-wise sum.
     unsafe fn add_n(a: Self::N, b: Self::N) -> Self::N;
     /// Adds, per lane, the sum of four products of unsigned `u <= max` and signed `x >= -127`; exact.
-    unsafe fn dp(acc: Self::N, u: Self::Q, x: Self::Q, max: u8) -> Self::N;
+    /// `offset` is to be taken off `u`, where [`Lanes::start`] does not see to it.
+    unsafe fn dp(acc: Self::N, u: Self::Q, x: Self::Q, max: u8, offset: u8) -> Self::N;
     /// As floats; exact below 2^24.
     unsafe fn float(n: Self::N) -> Self::F;
     /// `L` unsigned bytes as floats.
@@ -36,6 +40,11 @@ pub(crate) trait Lanes: Simd {
     /// Every 32-bit lane shifted right by `shift` (left where it is negative), then every byte
     /// masked; the caller knows that what the mask leaves comes from the byte itself.
     unsafe fn field(q: Self::Q, shift: i32, mask: u8) -> Self::Q;
+    /// Two quads one after the other as the panel of the row reads them.
+    #[inline(always)]
+    unsafe fn in_panel(first: Self::Q, second: Self::Q) -> (Self::Q, Self::Q) {
+        (first, second)
+    }
 }
 
 /// Few columns, unpacked in registers: all rows by all columns.
@@ -59,20 +68,26 @@ pub(crate) unsafe fn rows<S: Lanes, T: Layout>(job: &Job<'_>) {
 /// A group of rows by all columns.
 #[inline(always)]
 unsafe fn columns<S: Lanes, T: Layout, const V: usize>(job: &Job<'_>, group: usize, ahead: usize) {
+    // known when compiling: of the tiles below, those of other rows are not made
     if V * S::LANES != PACK_ROWS {
         return;
     }
     let mut c = 0;
-    while c + 4 <= job.n_cols {
-        tile::<S, T, V, 4>(job, group, c, ahead);
-        c += 4;
+    if S::COLS >= 4 {
+        while c + 4 <= job.n_cols {
+            tile::<S, T, V, 4>(job, group, c, ahead);
+            c += 4;
+        }
     }
-    if c + 2 <= job.n_cols {
-        tile::<S, T, V, 2>(job, group, c, ahead);
-        c += 2;
+    if S::COLS >= 2 {
+        while c + 2 <= job.n_cols {
+            tile::<S, T, V, 2>(job, group, c, ahead);
+            c += 2;
+        }
     }
-    if c < job.n_cols {
+    while c < job.n_cols {
         tile::<S, T, V, 1>(job, group, c, ahead);
+        c += 1;
     }
 }
 
@@ -225,7 +240,7 @@ unsafe fn sums<S: Lanes, T: Layout, const V: usize, const C: usize, const B: usi
             for j in 0..C {
                 let x = S::splat_q(t.x[j].add(act::HEADER + 32 * at + T::GROUP * h + 4 * i));
                 let chain = if two && i % 2 == 1 { &mut second } else { &mut n };
-                chain[v][j] = S::dp(chain[v][j], q, x, T::MAX);
+                chain[v][j] = S::dp(chain[v][j], q, x, T::MAX, T::OFFSET);
             }
         }
     }
@@ -316,10 +331,13 @@ unsafe fn expand<S: Lanes, T: Layout>(p: *const u8, sub: &Sub, to: Expand) {
 /// The codes of 32 values of k.
 #[inline(always)]
 unsafe fn codes<S: Lanes, T: Layout, const B: usize>(p: *const u8, part: usize, to: Expand) {
-    for i in 0..8 {
+    let dst = to.slab.q.add(4 * to.lane);
+    for i in (0..8).step_by(2) {
         let quad = to.at / 4 + 32 * part + 8 * B + i;
-        let dst = to.slab.q.add(4 * (quad * to.rows + to.lane));
-        S::store_q(dst, T::quad::<S, B>(p, part, i, to.r));
+        let first = T::quad::<S, B>(p, part, i, to.r);
+        let (first, second) = S::in_panel(first, T::quad::<S, B>(p, part, i + 1, to.r));
+        S::store_q(dst.add(4 * quad * to.rows), first);
+        S::store_q(dst.add(4 * (quad + 1) * to.rows), second);
     }
 }
 

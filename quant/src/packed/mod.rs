@@ -75,8 +75,13 @@ pub(crate) trait Layout: Unpack {
     #[inline(always)]
     unsafe fn sub(_p: *const u8, _sub: &mut Sub) {}
 
-    /// Scale and offset of the block for rows `r ..`; an offset only where the type has any.
-    unsafe fn unit<S: driver::Lanes>(p: *const u8, r: usize) -> (S::F, S::F);
+    /// Scale and offset of the block for rows `r ..`; an offset only where the type has any. Most blocks
+    /// begin with the scale, a float16, and have no offset.
+    #[inline(always)]
+    unsafe fn unit<S: driver::Lanes>(p: *const u8, r: usize) -> (S::F, S::F) {
+        // SAFETY: the caller's, and 16 float16 are no longer than a block.
+        unsafe { (S::load_f16(p.add(2 * r)), S::zero()) }
+    }
 
     /// Scale of group `g` of the block for rows `r ..`; `d` is the first of [`Layout::unit`].
     #[inline(always)]

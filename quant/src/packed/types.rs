@@ -65,13 +65,32 @@ unsafe fn fifth<S: Lanes>(p: *const u8, i: usize, r: usize) -> S::Q {
     S::field(at::<S>(p, 0, r), i as i32 - 4, 16)
 }
 
+/// Bits of 32 values in 8 groups, bit g of byte l for value l of group g, so that the bits of four groups
+/// stand together: byte `16 part + l` has those of groups `4 part ..` of value l in its low half, of value
+/// 16 + l in its high half. How far a bit is shifted then does not depend on the part.
+#[inline(always)]
+fn halves_of_bits(h: &mut [u8]) {
+    let (low, high) = h.split_at_mut(16);
+    for (low, high) in low.iter_mut().zip(high) {
+        (*low, *high) = (*low & 15 | *high << 4, *low >> 4 | *high & 0xf0);
+    }
+}
+
+/// Bit `4 part + B` of quad `i`, from bits put in order by [`halves_of_bits`], as bit `to`.
+#[inline(always)]
+unsafe fn bit<S: Lanes, const B: usize>(
+    p: *const u8,
+    part: usize,
+    (i, to): (usize, u32),
+    r: usize,
+) -> S::Q {
+    let from = if i < 4 { B } else { B + 4 };
+    S::field(at::<S>(p, 4 * part + i % 4, r), from as i32 - to as i32, 1 << to)
+}
+
 impl Layout for Q4_0 {
     const FIELDS: &'static [Field] = &[number(0), quads(2, 16)];
 
-    #[inline(always)]
-    unsafe fn unit<S: Lanes>(p: *const u8, r: usize) -> (S::F, S::F) {
-        (halves::<S>(p, r), S::zero())
-    }
     #[inline(always)]
     unsafe fn quad<S: Lanes, const B: usize>(p: *const u8, _: usize, i: usize, r: usize) -> S::Q {
         nibbles::<S>(p.add(32), i, r)
@@ -97,10 +116,6 @@ impl Layout for Q5_0 {
     #[inline(always)]
     fn rearrange(block: &mut [u8]) {
         columns_of_bits(&mut block[2..6]);
-    }
-    #[inline(always)]
-    unsafe fn unit<S: Lanes>(p: *const u8, r: usize) -> (S::F, S::F) {
-        (halves::<S>(p, r), S::zero())
     }
     #[inline(always)]
     unsafe fn quad<S: Lanes, const B: usize>(p: *const u8, _: usize, i: usize, r: usize) -> S::Q {
@@ -129,10 +144,6 @@ impl Layout for Q8_0 {
     const FIELDS: &'static [Field] = &[number(0), quads(2, 32)];
 
     #[inline(always)]
-    unsafe fn unit<S: Lanes>(p: *const u8, r: usize) -> (S::F, S::F) {
-        (halves::<S>(p, r), S::zero())
-    }
-    #[inline(always)]
     unsafe fn quad<S: Lanes, const B: usize>(p: *const u8, _: usize, i: usize, r: usize) -> S::Q {
         S::flip(at::<S>(p.add(32), i, r))
     }
@@ -141,10 +152,6 @@ impl Layout for Q8_0 {
 impl Layout for Iq4Nl {
     const FIELDS: &'static [Field] = &[number(0), quads(2, 16)];
 
-    #[inline(always)]
-    unsafe fn unit<S: Lanes>(p: *const u8, r: usize) -> (S::F, S::F) {
-        (halves::<S>(p, r), S::zero())
-    }
     #[inline(always)]
     unsafe fn quad<S: Lanes, const B: usize>(p: *const u8, _: usize, i: usize, r: usize) -> S::Q {
         S::lookup(&LEVEL_CODES, nibbles::<S>(p.add(32), i, r))
@@ -182,10 +189,6 @@ impl Layout for Iq4Xs {
             sub.sc[4 * i + 2] = zip(b, high, |low, high| six(low & 15, high >> 4));
             sub.sc[4 * i + 3] = zip(b, high, |low, high| six(low >> 4, high >> 6));
         }
-    }
-    #[inline(always)]
-    unsafe fn unit<S: Lanes>(p: *const u8, r: usize) -> (S::F, S::F) {
-        (halves::<S>(p, r), S::zero())
     }
     #[inline(always)]
     unsafe fn scale<S: Lanes>(_: *const u8, sub: &Sub, d: S::F, g: usize, r: usize) -> S::F {
@@ -242,6 +245,11 @@ impl Layout for Q3K {
         &[number(108), single(96, 8), single(104, 4), quads(0, 32), quads(32, 64)];
 
     #[inline(always)]
+    fn rearrange(block: &mut [u8]) {
+        halves_of_bits(&mut block[..32]);
+    }
+
+    #[inline(always)]
     unsafe fn sub(p: *const u8, sub: &mut Sub) {
         for i in 0..4 {
             let high = bytes(p.add(160), i);
@@ -251,10 +259,6 @@ impl Layout for Q3K {
             sub.sc[8 + i] = zip(a, high, |low, high| six(low >> 4, high >> 4));
             sub.sc[12 + i] = zip(b, high, |low, high| six(low >> 4, high >> 6));
         }
-    }
-    #[inline(always)]
-    unsafe fn unit<S: Lanes>(p: *const u8, r: usize) -> (S::F, S::F) {
-        (halves::<S>(p, r), S::zero())
     }
     #[inline(always)]
     unsafe fn scale<S: Lanes>(_: *const u8, sub: &Sub, d: S::F, g: usize, r: usize) -> S::F {
@@ -267,7 +271,7 @@ impl Layout for Q3K {
         i: usize,
         r: usize,
     ) -> S::Q {
-        let third = S::field(at::<S>(p.add(224), i, r), (4 * part + B) as i32 - 2, 4);
+        let third = bit::<S, B>(p.add(224), part, (i, 2), r);
         S::or(S::field(at::<S>(p.add(736), 8 * part + i, r), 2 * B as i32, 3), third)
     }
 }
@@ -322,6 +326,11 @@ impl Layout for Q5K {
         &[number(0), number(2), single(4, 12), quads(16, 32), quads(48, 128)];
 
     #[inline(always)]
+    fn rearrange(block: &mut [u8]) {
+        halves_of_bits(&mut block[16..48]);
+    }
+
+    #[inline(always)]
     unsafe fn sub(p: *const u8, sub: &mut Sub) {
         six_bits(p.add(64), sub);
     }
@@ -350,7 +359,7 @@ impl Layout for Q5K {
             if B.is_multiple_of(2) { 0 } else { 4 },
             15,
         );
-        S::or(low, S::field(at::<S>(p.add(256), i, r), (4 * part + B) as i32 - 4, 16))
+        S::or(low, bit::<S, B>(p.add(256), part, (i, 4), r))
     }
 }
 
@@ -375,10 +384,6 @@ const Q6K_FIELDS: [Field; 36] = {
 impl Layout for Q6K {
     const FIELDS: &'static [Field] = &Q6K_FIELDS;
 
-    #[inline(always)]
-    unsafe fn unit<S: Lanes>(p: *const u8, r: usize) -> (S::F, S::F) {
-        (halves::<S>(p, r), S::zero())
-    }
     #[inline(always)]
     unsafe fn scale<S: Lanes>(p: *const u8, _: &Sub, d: S::F, g: usize, r: usize) -> S::F {
         S::mul(S::load_i8(p.add(32 + PACK_ROWS * g + r)), d)

@@ -119,6 +119,33 @@ macro_rules! packed_isas {
                 );
                 Some(&K)
             }
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon => {
+                static K: Kernels = packed::<crate::isa::neon::Row, $code>(
+                    TensorType::$ty,
+                    Isa::Neon,
+                    concat!($name, "-packed-neon"),
+                );
+                Some(&K)
+            }
+            #[cfg(target_arch = "aarch64")]
+            Isa::Dotprod => {
+                static K: Kernels = packed::<crate::isa::dotprod::Row, $code>(
+                    TensorType::$ty,
+                    Isa::Dotprod,
+                    concat!($name, "-packed-dotprod"),
+                );
+                Some(&K)
+            }
+            #[cfg(target_arch = "aarch64")]
+            Isa::I8mm => {
+                static K: Kernels = packed::<crate::isa::i8mm::Row, $code>(
+                    TensorType::$ty,
+                    Isa::I8mm,
+                    concat!($name, "-packed-i8mm"),
+                );
+                Some(&K)
+            }
             _ => None,
         }
     };

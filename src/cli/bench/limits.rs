@@ -15,8 +15,9 @@ use std::time::{Duration, Instant};
 const POOL: usize = 512 << 20;
 /// Walked through at least.
 const LEAST_POOL: usize = 64 << 20;
-/// Bytes that one thread reads in a burst.
-const BURST: usize = 2 << 20;
+/// Bytes that one thread reads in a burst: some tenths of a millisecond. Shorter ones find moments that no
+/// step of a model is short enough for.
+const BURST: usize = 8 << 20;
 /// Distances of software prefetch that are tried, in bytes.
 const AHEAD: [usize; 4] = [0, 4 << 10, 8 << 10, 16 << 10];
 /// Rounds of the register-only loop in a burst.
