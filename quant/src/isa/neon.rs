@@ -220,6 +220,18 @@ impl<P: Products> Simd for Arm<P> {
         vst1q_f32(out.add(4), vmulq_n_f32(hi, d));
     }
     #[inline(always)]
+    unsafe fn powers(exponents: u64, out: *mut f32) {
+        let wide = vmovl_u8(vcreate_u8(exponents));
+        let (one, small) = (vdupq_n_u32(1), vdupq_n_u32(1 << 21));
+        for (i, e) in [vmovl_u16(vget_low_u16(wide)), vmovl_high_u16(wide)].into_iter().enumerate()
+        {
+            let normal = vshlq_n_u32::<23>(vsubq_u32(e, one));
+            let subnormal = vshlq_u32(small, vreinterpretq_s32_u32(e));
+            let bits = vbslq_u32(vcgtq_u32(e, one), normal, subnormal);
+            vst1q_f32(out.add(4 * i), vreinterpretq_f32_u32(bits));
+        }
+    }
+    #[inline(always)]
     unsafe fn load_f16(p: *const u8) -> float32x4_t {
         vcvt_f32_f16(vreinterpret_f16_u8(vld1_u8(p)))
     }

@@ -163,12 +163,14 @@ impl Layout for Mxfp4 {
 
     #[inline(always)]
     unsafe fn unit<S: Lanes>(p: *const u8, r: usize) -> (S::F, S::F) {
+        // eight at a time, those that hold the rows
         let mut d = [0.0; PACK_ROWS];
-        for half in [0, 8] {
+        let first = r / 8 * 8;
+        for half in (first..first + S::LANES.max(8)).step_by(8) {
             let exponents = p.add(half).cast::<u64>().read_unaligned();
-            S::powers(exponents, d.as_mut_ptr().add(half));
+            S::powers(exponents, d.as_mut_ptr().add(half - first));
         }
-        (S::load(d.as_ptr().add(r)), S::zero())
+        (S::load(d.as_ptr().add(r - first)), S::zero())
     }
     #[inline(always)]
     unsafe fn quad<S: Lanes, const B: usize>(p: *const u8, _: usize, i: usize, r: usize) -> S::Q {
