@@ -1,10 +1,11 @@
 //! The formats: their names, their markers, and how a chat template shows which one a model writes.
 
-use super::harmony::Harmony;
+use super::headed::{self, Headed, Headers};
 use super::marked::Marked;
 use super::named::Marks;
-use super::xml::{DSML, DSML_4, MINICPM, MINIMAX, QWEN, SEED, Tags};
-use super::{Grammar, ParseOptions};
+use super::pairs::{HY3, PairTags};
+use super::xml::{ATEM, DSML, DSML_4, MINICPM, MINIMAX, QWEN, SEED, Tags};
+use super::{Grammar, ParseOptions, nested};
 
 /// A way to write thoughts and calls.
 #[derive(Debug, Clone, Copy)]
@@ -17,6 +18,8 @@ pub(super) struct Spec {
     /// How its models are told from others: all of these stand in their chat template, and none of
     /// those.
     signs: (&'static [&'static str], &'static [&'static str]),
+    /// An answer is made of messages with headers; the other fields are of no use then.
+    headers: Option<&'static Headers>,
     /// The first tags are those that a prompt may have opened.
     pub(super) thoughts: &'static [Thoughts],
     pub(super) calls: &'static [(&'static str, Calls)],
@@ -58,6 +61,8 @@ pub(super) enum Action {
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Calls {
     Any,
+    Pairs(&'static PairTags),
+    Nested,
     Objects(&'static [&'static str]),
     Bare,
     Tags(&'static Tags),
@@ -73,19 +78,19 @@ pub(super) enum Calls {
 
 impl Calls {
     /// The markers that stand within calls.
-    fn words(self) -> Vec<&'static [&'static str]> {
+    fn words(self) -> Vec<&'static str> {
         match self {
-            Calls::Any => {
-                vec![&["</tool_call>", "<arg_key>", "</arg_key>", "<arg_value>", "</arg_value>"]]
-            }
-            Calls::Objects(closes) => vec![closes],
+            Calls::Any => [&[super::xml::QWEN.end], &*super::pairs::GLM.words()].concat(),
+            Calls::Pairs(tags) => tags.words(),
+            Calls::Objects(closes) => closes.to_vec(),
+            Calls::Nested => nested::MARKERS.to_vec(),
             Calls::Section(marks) | Calls::OpenCall(marks) => {
-                vec![marks.opens, marks.between, marks.closes, marks.ends]
+                [marks.opens, marks.id_ends, marks.between, marks.closes, marks.ends].concat()
             }
-            Calls::Mistral => vec![&["[ARGS]", "[CALL_ID]"]],
-            Calls::Gemma => vec![super::gemma::MARKERS],
-            Calls::PythonList => vec![&[super::python::LIST_END]],
-            Calls::Tags(_) | Calls::OpenTag(_) => vec![&["</tool_call>", "</minimax:tool_call>"]],
+            Calls::Mistral => vec!["[ARGS]", "[CALL_ID]"],
+            Calls::Gemma => super::gemma::MARKERS.to_vec(),
+            Calls::PythonList => vec![super::python::LIST_END],
+            Calls::Tags(_) | Calls::OpenTag(_) => vec!["</tool_call>", "</minimax:tool_call>"],
             Calls::Bare | Calls::Addressed | Calls::PythonTag => vec![],
         }
     }
@@ -99,6 +104,7 @@ const SEED_THINK: Thoughts =
 
 const DEEPSEEK: Marks = Marks {
     opens: &["<｜tool▁call▁begin｜>", "<｜tool_call_begin｜>"],
+    id_ends: &[],
     between: &["<｜tool▁sep｜>", "<｜tool_sep｜>"],
     closes: &["<｜tool▁call▁end｜>", "<｜tool_call_end｜>"],
     ends: &["<｜tool▁calls▁end｜>", "<｜tool_calls_end｜>"],
@@ -114,6 +120,7 @@ const DEEPSEEK_CALLS: &[(&str, Calls)] = &[
 
 const KIMI: Marks = Marks {
     opens: &["<|tool_call_begin|>"],
+    id_ends: &[],
     between: &["<|tool_call_argument_begin|>"],
     closes: &["<|tool_call_end|>"],
     ends: &["<|tool_calls_section_end|>"],
@@ -121,6 +128,27 @@ const KIMI: Marks = Marks {
 const KIMI_CALLS: &[(&str, Calls)] = &[
     ("<|tool_calls_section_begin|>", Calls::Section(&KIMI)),
     ("<|tool_call_begin|>", Calls::OpenCall(&KIMI)),
+];
+
+const SOLAR: Marks = Marks {
+    opens: &["<|tool_call:begin|>"],
+    id_ends: &["<|tool_call:name|>"],
+    between: &["<|tool_call:args|>"],
+    closes: &["<|tool_call:end|>"],
+    ends: &["<|calls|>"],
+};
+const SOLAR_CALLS: &[(&str, Calls)] =
+    &[("<|tool_calls|>", Calls::Section(&SOLAR)), ("<|tool_call:begin|>", Calls::OpenCall(&SOLAR))];
+
+const HY3_CALLS: &[(&str, Calls)] = &[
+    ("<tool_calls:opensource>", Calls::Pairs(&HY3)),
+    ("<tool_call:opensource>", Calls::Pairs(&HY3)),
+];
+
+/// GigaChat: the first releases name calls as a role, later ones have a mark for them.
+const GIGACHAT_CALLS: &[(&str, Calls)] = &[
+    ("<|function_call|>", Calls::Objects(&["<|message_sep|>"])),
+    ("function call<|role_sep|>", Calls::Objects(&["<|message_sep|>"])),
 ];
 
 const TOOL_CALL: (&str, Calls) = ("<tool_call>", Calls::Any);
@@ -131,6 +159,8 @@ const PYTHON_TAG: (&str, Calls) = ("<|python_tag|>", Calls::PythonTag);
 const PYTHON_LIST: (&str, Calls) = ("<|tool_call_start|>", Calls::PythonList);
 const ACTION: (&str, Calls) = ("<|START_ACTION|>", Calls::Objects(&["<|END_ACTION|>"]));
 const INVOKE: (&str, Calls) = ("<minimax:tool_call>", Calls::Tags(&MINIMAX));
+const MINIMAX_3: (&str, Calls) = (nested::OPEN, Calls::Nested);
+const MUSE: (&str, Calls) = ("<atem:function_calls>", Calls::Tags(&ATEM));
 const GEMMA: (&str, Calls) = ("<|tool_call>", Calls::Gemma);
 const TOOL_CALLS: (&str, Calls) = ("<tool_calls>", Calls::Objects(&["</tool_calls>"]));
 const TOOLCALL: (&str, Calls) = ("<TOOLCALL>", Calls::Objects(&["</TOOLCALL>"]));
@@ -149,10 +179,16 @@ const COMMAND_THINKING: Thoughts =
 const COMMAND_RESPONSE: &[&str] =
     &["<|START_RESPONSE|>", "<|END_RESPONSE|>", "<|START_TEXT|>", "<|END_TEXT|>"];
 
+const MINIMAX_THINK: Thoughts =
+    Thoughts { open: "<mm:think>", closes: &["</mm:think>"], anywhere: true };
+const HY3_THINK: Thoughts =
+    Thoughts { open: "<think:opensource>", closes: &["</think:opensource>"], anywhere: true };
+
 /// A format without anything; rows of the table change what differs.
 const PLAIN: Spec = Spec {
     name: "plain",
     signs: (&[], &[]),
+    headers: None,
     thoughts: &[],
     calls: &[],
     bare: false,
@@ -160,12 +196,20 @@ const PLAIN: Spec = Spec {
     start: Start::Content,
 };
 
-/// The format whose grammar is not made of markers.
-const HARMONY: &str = "harmony";
-
 /// All formats. The first whose signs a template shows is that of its model.
 static FORMATS: &[Spec] = &[
-    Spec { name: HARMONY, signs: (&["<|channel|>", "<|message|>"], &[]), ..PLAIN },
+    Spec {
+        name: "harmony",
+        signs: (&["<|channel|>", "<|message|>"], &[]),
+        headers: Some(&headed::HARMONY),
+        ..PLAIN
+    },
+    Spec {
+        name: "muse",
+        signs: (&["<atem:function_calls>"], &[]),
+        headers: Some(&headed::MUSE),
+        ..PLAIN
+    },
     Spec {
         name: "gemma-4",
         signs: (&["<|tool_call>"], &[]),
@@ -217,6 +261,36 @@ static FORMATS: &[Spec] = &[
         thoughts: &[THINK],
         calls: &[INVOKE],
         start: Start::Reasoning,
+        ..PLAIN
+    },
+    Spec {
+        name: "minimax-m3",
+        signs: (&["]<]minimax[>["], &[]),
+        thoughts: &[MINIMAX_THINK],
+        calls: &[MINIMAX_3],
+        ..PLAIN
+    },
+    // The template puts the end of its markers' names in with `format`.
+    Spec {
+        name: "hy3",
+        signs: (&["<tool_sep{}>", ":opensource"], &[]),
+        thoughts: &[HY3_THINK],
+        calls: HY3_CALLS,
+        ..PLAIN
+    },
+    Spec {
+        name: "solar-open",
+        signs: (&["<|tool_call:begin|>"], &[]),
+        thoughts: &[Thoughts { open: "<|think|>", closes: &["<|end|>"], anywhere: true }],
+        calls: SOLAR_CALLS,
+        drops: &["<|begin|>assistant", "<|content|>", "<|end|>"],
+        ..PLAIN
+    },
+    Spec {
+        name: "gigachat-3",
+        signs: (&["<|role_sep|>", "function call"], &[]),
+        calls: GIGACHAT_CALLS,
+        drops: &["<|message_sep|>"],
         ..PLAIN
     },
     // GLM 4.6 writes line breaks between its tags, 4.7 none; both are read by one reader.
@@ -372,7 +446,15 @@ static FORMATS: &[Spec] = &[
     Spec {
         name: "generic",
         signs: (&[], &[]),
-        thoughts: &[THINK, BRACKETS, GEMMA_THOUGHT, COMMAND_THINKING, SEED_THINK],
+        thoughts: &[
+            THINK,
+            BRACKETS,
+            GEMMA_THOUGHT,
+            COMMAND_THINKING,
+            SEED_THINK,
+            MINIMAX_THINK,
+            HY3_THINK,
+        ],
         drops: COMMAND_RESPONSE,
         calls: &[
             TOOL_CALL,
@@ -398,6 +480,14 @@ static FORMATS: &[Spec] = &[
             DEEPSEEK_CALLS[4],
             KIMI_CALLS[0],
             KIMI_CALLS[1],
+            SOLAR_CALLS[0],
+            SOLAR_CALLS[1],
+            HY3_CALLS[0],
+            HY3_CALLS[1],
+            GIGACHAT_CALLS[0],
+            GIGACHAT_CALLS[1],
+            MINIMAX_3,
+            MUSE,
         ],
         bare: true,
         ..PLAIN
@@ -438,26 +528,27 @@ impl Format {
 
     /// Whether its models may write down their thoughts.
     pub fn can_reason(self) -> bool {
-        self.0.name == HARMONY || !self.0.thoughts.is_empty()
+        self.0.headers.is_some() || !self.0.thoughts.is_empty()
     }
 
     /// Whether a token with this text stands in a marker of this format.
     pub(crate) fn has_marker(self, token: &str) -> bool {
         let spec = self.0;
         let thoughts = spec.thoughts.iter().flat_map(|t| std::iter::once(&t.open).chain(t.closes));
-        let calls = spec.calls.iter().flat_map(|(marker, calls)| {
-            std::iter::once(*marker).chain(calls.words().into_iter().flatten().copied())
-        });
+        let calls = spec
+            .calls
+            .iter()
+            .flat_map(|(marker, calls)| std::iter::once(*marker).chain(calls.words()));
         let words = thoughts.copied().chain(calls).chain(spec.drops.iter().copied());
-        let own = if spec.name == HARMONY { super::harmony::MARKERS } else { &[] };
+        let own = spec.headers.map_or(&[][..], |headers| headers.markers);
         !token.is_empty() && words.chain(own.iter().copied()).any(|word| word.contains(token))
     }
 
     /// Its grammar, about to read an answer.
     pub(super) fn grammar(self, options: ParseOptions) -> Box<dyn Grammar> {
-        match self.0.name {
-            HARMONY => Box::new(Harmony::new(options)),
-            _ => Box::new(Marked::new(self.0, options)),
+        match self.0.headers {
+            Some(headers) => Box::new(Headed::new(headers, options)),
+            None => Box::new(Marked::new(self.0, options)),
         }
     }
 }

@@ -193,3 +193,32 @@ impl Reader for Bare {
         }
     }
 }
+
+/// The arguments of a call whose tool is named elsewhere: one object.
+#[derive(Debug)]
+pub(super) struct Arguments {
+    cursor: Cursor,
+    name: String,
+    is_done: bool,
+}
+
+impl Arguments {
+    /// The arguments from a place on.
+    pub(super) fn new(place: usize, name: &str) -> Arguments {
+        Arguments { cursor: Cursor::new(place), name: name.to_owned(), is_done: false }
+    }
+}
+
+impl Reader for Arguments {
+    fn read(&mut self, text: &str, _: bool, _: &Tools) -> Read {
+        if self.is_done {
+            return Read::End(self.cursor.at);
+        }
+        self.cursor.skip_space(text);
+        let object = got!(self.cursor.brackets(text, Quotes::Double), Read::Bad);
+        let Some(arguments) = arguments(object) else { return Read::Bad };
+        self.is_done = true;
+        let name = std::mem::take(&mut self.name);
+        Read::Calls(vec![Call { name, arguments, id: None }], self.cursor.spend())
+    }
+}

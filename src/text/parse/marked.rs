@@ -3,7 +3,9 @@
 use super::format::{Action, Calls, Spec, Start};
 use super::json::{Bare, Objects};
 use super::named::{Addressed, Mistral, Section};
+use super::nested::Nested;
 use super::output::Output;
+use super::pairs::Pairs;
 use super::reader::{Read, Reader};
 use super::schema::Tools;
 use super::xml::{Any, Tagged};
@@ -49,7 +51,7 @@ impl Marked {
     pub(super) fn new(spec: &'static Spec, options: ParseOptions) -> Marked {
         let mode = match start(spec, &options) {
             Start::Content => Mode::Content,
-            Start::Reasoning => Mode::Reasoning(0),
+            Start::Reasoning => Mode::Reasoning(opened(spec, &options).unwrap_or(0)),
             Start::Call(calls) => {
                 Mode::Calls(At { reader: reader(calls, ""), n_marker: 0, spent: 0 })
             }
@@ -81,7 +83,8 @@ impl Marked {
         let calls = self.spec.calls.iter().filter(move |_| may_call);
         let calls = calls.map(|&(marker, calls)| (marker, Action::Call(calls)));
         let drops = self.spec.drops.iter().map(|&marker| (marker, Action::Drop));
-        opens.chain(closes).chain(calls).chain(drops)
+        // Of equals the first counts: what ends messages of all kinds may end thoughts too.
+        opens.chain(drops).chain(closes).chain(calls)
     }
 
     fn content(&mut self, at_end: bool, out: &mut Output) -> Flow {
@@ -225,17 +228,23 @@ fn start(spec: &'static Spec, options: &ParseOptions) -> Start {
     match (options.starts_in_reasoning, options.prompt_tail.as_deref()) {
         (Some(true), _) => reasoning,
         (Some(false), _) => content,
-        (None, Some(tail)) if !tail.is_empty() => {
-            let opens = |tags: &super::format::Thoughts| tail.trim_end().ends_with(tags.open);
-            if spec.thoughts.iter().any(opens) { reasoning } else { content }
-        }
+        (None, Some(tail)) if !tail.is_empty() && opened(spec, options).is_some() => reasoning,
+        (None, Some(tail)) if !tail.is_empty() => content,
         (None, _) => spec.start,
     }
+}
+
+/// The tags that the prompt has opened.
+fn opened(spec: &Spec, options: &ParseOptions) -> Option<usize> {
+    let tail = options.prompt_tail.as_deref()?.trim_end();
+    spec.thoughts.iter().position(|tags| tail.ends_with(tags.open))
 }
 
 fn reader(calls: Calls, marker: &str) -> Box<dyn Reader> {
     match calls {
         Calls::Any => Box::new(Any::new(marker)),
+        Calls::Pairs(tags) => Box::new(Pairs::new(marker, tags)),
+        Calls::Nested => Box::new(Nested::new(marker)),
         Calls::Objects(closes) => Box::new(Objects::new(marker, closes)),
         Calls::Bare => Box::new(Bare::new(marker)),
         Calls::Tags(tags) => Box::new(Tagged::new(marker, tags, false)),

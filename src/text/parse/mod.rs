@@ -23,16 +23,18 @@
 //! ```
 //!
 //! Each family of formats has a file of its own: a reader reads the calls behind one kind of
-//! marker; `marked` finds the markers. `harmony` is a grammar by itself.
+//! marker; `marked` finds the markers. `headed` is a grammar by itself, of messages with headers.
 
 mod cursor;
 mod format;
 mod gemma;
-mod harmony;
+mod headed;
 mod json;
 mod marked;
 mod named;
+mod nested;
 mod output;
+mod pairs;
 mod python;
 mod reader;
 mod schema;

@@ -1,4 +1,4 @@
-//! Calls that name the tool first and then give a JSON object: DeepSeek, Kimi, Mistral, Functionary.
+//! Calls that name the tool first and then give a JSON object: DeepSeek, Kimi, Solar, Mistral, Functionary.
 
 use super::cursor::{Cursor, Next, Quotes};
 use super::json::{self, Objects};
@@ -10,6 +10,8 @@ use super::schema::Tools;
 pub(super) struct Marks {
     /// Opens one call.
     pub(super) opens: &'static [&'static str],
+    /// Stands between a call's id and its name; nothing where calls have no id.
+    pub(super) id_ends: &'static [&'static str],
     /// Stands between name and arguments.
     pub(super) between: &'static [&'static str],
     /// Closes one call.
@@ -18,7 +20,7 @@ pub(super) struct Marks {
     pub(super) ends: &'static [&'static str],
 }
 
-/// A section of calls, each `open NAME between {..} close`.
+/// A section of calls, each `open NAME between {..} close`, or `open ID id_end NAME ..`.
 ///
 /// DeepSeek R1 writes `function between NAME`, a line break and the object in a fence of back-ticks;
 /// Kimi writes `functions.NAME:7` for the name, which is the call's id too.
@@ -34,16 +36,24 @@ pub(super) struct Section {
 #[derive(Debug)]
 enum State {
     Between,
+    Id,
     Name,
     NameInFence,
     Arguments,
     Closing,
 }
 
+impl State {
+    /// What a call begins with.
+    fn opened(marks: &Marks) -> State {
+        if marks.id_ends.is_empty() { State::Name } else { State::Id }
+    }
+}
+
 impl Section {
     /// `is_open`: the marker has opened a call already.
     pub(super) fn new(marker: &str, marks: &'static Marks, is_open: bool) -> Section {
-        let state = if is_open { State::Name } else { State::Between };
+        let state = if is_open { State::opened(marks) } else { State::Between };
         Section { cursor: Cursor::new(marker.len()), marks, state, name: String::new(), id: None }
     }
 
@@ -51,8 +61,8 @@ impl Section {
     fn take_name(&mut self, written: &str) -> bool {
         let written = written.trim();
         self.name = written.to_owned();
-        self.id = None;
-        if let Some((name, index)) = written.rsplit_once(':')
+        if self.marks.id_ends.is_empty()
+            && let Some((name, index)) = written.rsplit_once(':')
             && index.bytes().all(|b| b.is_ascii_digit())
         {
             self.name = name.strip_prefix("functions.").unwrap_or(name).to_owned();
@@ -77,6 +87,11 @@ impl Reader for Section {
                     if which >= self.marks.opens.len() {
                         return Read::End(self.cursor.at);
                     }
+                    self.state = State::opened(self.marks);
+                }
+                State::Id => {
+                    let next = self.cursor.name_until(text, self.marks.id_ends);
+                    self.id = Some(got!(next, Read::Bad).0.trim().to_owned());
                     self.state = State::Name;
                 }
                 State::Name => {

@@ -40,6 +40,11 @@ impl Tools {
         }
     }
 
+    /// The schema of a tool's parameter.
+    pub(super) fn parameter(&self, tool: &str, parameter: &str) -> Option<&Value> {
+        self.parameters(tool)?.get(parameter)
+    }
+
     /// The parameters of a tool, in order.
     fn parameters(&self, name: &str) -> Option<&Map<String, Value>> {
         let Tools::Known(tools) = self else { return None };
@@ -56,28 +61,36 @@ impl Tools {
     /// The value that `text` stands for, by the parameter's type: formats that write values without
     /// quotation marks leave open whether `12` is a number.
     pub(super) fn typed(&self, tool: &str, parameter: &str, text: &str) -> Value {
-        let types = match self.parameters(tool).and_then(|all| all.get(parameter)) {
-            Some(schema) => types_of(schema, 0),
-            None => vec![],
-        };
-        let is_string = |types: &[String]| types.iter().all(|ty| ty == "string" || ty == "null");
-        let text = if types.is_empty() || !is_string(&types) { text.trim() } else { text };
-        let string = || Value::String(text.to_owned());
-        if types.is_empty() {
-            // Nothing is known: what reads as a value is one.
-            let value = serde_json::from_str(text).unwrap_or_else(|_| string());
-            return if value.is_string() { string() } else { value };
-        }
-        let has = |ty: &str| types.iter().any(|t| t == ty);
-        let value = serde_json::from_str(text).ok().or_else(|| python::value(text));
-        match value {
-            Some(value) if !value.is_string() && has(type_of(&value)) => value,
-            Some(value @ Value::Number(_)) if has("number") || has("integer") => value,
-            Some(value) if !has("string") && !value.is_string() => value,
-            _ if has("boolean") && text.eq_ignore_ascii_case("true") => Value::Bool(true),
-            _ if has("boolean") && text.eq_ignore_ascii_case("false") => Value::Bool(false),
-            _ => string(),
-        }
+        typed(self.parameter(tool, parameter), text)
+    }
+}
+
+/// Whether a schema allows a type; one that does not say allows all.
+pub(super) fn allows(schema: &Value, ty: &str) -> bool {
+    let types = types_of(schema, 0);
+    types.is_empty() || types.iter().any(|t| t == ty)
+}
+
+/// The value that `text` stands for, by its schema.
+pub(super) fn typed(schema: Option<&Value>, text: &str) -> Value {
+    let types = schema.map_or(vec![], |schema| types_of(schema, 0));
+    let is_string = |types: &[String]| types.iter().all(|ty| ty == "string" || ty == "null");
+    let text = if types.is_empty() || !is_string(&types) { text.trim() } else { text };
+    let string = || Value::String(text.to_owned());
+    if types.is_empty() {
+        // Nothing is known: what reads as a value is one.
+        let value = serde_json::from_str(text).unwrap_or_else(|_| string());
+        return if value.is_string() { string() } else { value };
+    }
+    let has = |ty: &str| types.iter().any(|t| t == ty);
+    let value = serde_json::from_str(text).ok().or_else(|| python::value(text));
+    match value {
+        Some(value) if !value.is_string() && has(type_of(&value)) => value,
+        Some(value @ Value::Number(_)) if has("number") || has("integer") => value,
+        Some(value) if !has("string") && !value.is_string() => value,
+        _ if has("boolean") && text.eq_ignore_ascii_case("true") => Value::Bool(true),
+        _ if has("boolean") && text.eq_ignore_ascii_case("false") => Value::Bool(false),
+        _ => string(),
     }
 }
 

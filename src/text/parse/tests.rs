@@ -88,6 +88,35 @@ fn scraps() -> impl Strategy<Value = String> {
         "<|message|>",
         "<|end|>",
         "<|call|>",
+        " to=f<|message|>",
+        " to=self<|message|>",
+        " to=user<|message|>",
+        "<|eom|>",
+        "<atem:function_calls>",
+        "<atem:invoke name=\"f\">",
+        "<atem:parameter name=\"a\">",
+        "</atem:parameter>",
+        "</atem:invoke>",
+        "</atem:function_calls>",
+        "]<]minimax[>[",
+        "<invoke name=\"f\">",
+        "<item>",
+        "</item>",
+        "</tool_call:opensource>",
+        "<tool_call:opensource>",
+        "<tool_sep:opensource>",
+        "<tool_calls:opensource>",
+        "<|tool_calls|>",
+        "<|tool_call:begin|>",
+        "<|tool_call:name|>",
+        "<|tool_call:args|>{}",
+        "<|tool_call:end|>",
+        "<|begin|>assistant",
+        "<|content|>",
+        "<|think|>",
+        "function call<|role_sep|>",
+        "<|function_call|>",
+        "<|message_sep|>",
         " ",
         "\n",
         "é",
@@ -121,7 +150,8 @@ proptest! {
             if parsed.tool_calls.is_empty() {
                 let out = parsed.content + &parsed.reasoning_content;
                 let n_words = |s: &str| s.matches("text").count() + s.matches('é').count();
-                let in_headers = if name == "harmony" { n_words(&text) - n_words(&out) } else { 0 };
+                let has_headers = ["harmony", "muse"].contains(&name);
+                let in_headers = if has_headers { n_words(&text) - n_words(&out) } else { 0 };
                 prop_assert_eq!(n_words(&out) + in_headers, n_words(&text), "{}", name);
                 prop_assert!(ink(&out) <= ink(&text));
             }
@@ -208,8 +238,81 @@ fn formats_beyond_the_goldens_are_read() {
     assert_eq!(whole("firefunction", "Use functools.wraps.").content, "Use functools.wraps.");
 }
 
+/// A call of MiniMax M3 with `inner` between the tags of parameter `a`.
+fn m3(inner: &str) -> String {
+    let text =
+        format!("M<tool_call>\nM<invoke name=\"f\">M<a>{inner}M</a>M</invoke>\nM</tool_call>");
+    text.replace('M', "]<]minimax[>[")
+}
+
+#[test]
+fn elements_are_lists_objects_or_text() {
+    let schema = serde_json::json!([{"name": "f", "parameters": {"properties": {"a": {
+        "type": "object", "properties": {
+            "item": {"type": "string"}, "none": {"type": "array"}, "no": {"type": "object"},
+            "more": {"type": "array", "items": {"type": "string"}}
+        }
+    }}}}]);
+    let tools = Tools::from_json(Some(&schema));
+    let format = Format::by_name("minimax-m3").unwrap();
+    let value = |tools: &Tools, inner: &str| {
+        let options = ParseOptions { tools: tools.clone(), ..ParseOptions::default() };
+        let parsed = parse(format, options, &m3(inner));
+        assert_eq!((parsed.tool_calls.len(), parsed.content.as_str()), (1, ""), "{inner}");
+        parsed.tool_calls[0].arguments["a"].clone()
+    };
+    for (inner, known, unknown) in [
+        ("M<item>1M</item>", serde_json::json!({"item": "1"}), serde_json::json!([1])),
+        (
+            "M<none>M</none>M<no> M</no>",
+            serde_json::json!({"none": [], "no": {}}),
+            serde_json::json!({"none": "", "no": ""}),
+        ),
+        (
+            "M<more>\nM<item> 1 M</item>\nM</more>",
+            serde_json::json!({"more": [" 1 "]}),
+            serde_json::json!({"more": [1]}),
+        ),
+        ("", serde_json::json!({}), "".into()),
+        ("</a> <b>", "</a> <b>".into(), "</a> <b>".into()),
+    ] {
+        assert_eq!(value(&tools, inner), known, "{inner}");
+        assert_eq!(value(&Tools::Unknown, inner), unknown, "{inner}");
+    }
+    for broken in ["x M<b>1M</b>", "M<b>1M</c>", "M<b>1M</b> x", "M<>M</>"] {
+        let text = m3(broken);
+        let parsed = whole("minimax-m3", &text);
+        assert_eq!((parsed.tool_calls.len(), parsed.content), (0, text));
+    }
+}
+
+#[test]
+fn what_is_for_others_than_the_user_is_a_call_or_text() {
+    let call = " to=f<|message|><atem:function_calls>\n<atem:invoke name=\"f\">\n</atem:invoke>";
+    for (text, content, n_calls) in [
+        ("<|message|>Hi.<|eot|>", "Hi.", 0),
+        (" to=user<|message|>Hi.<|eot|>", "Hi.", 0),
+        (" to=python<|message|>print(1)<|eot|>", "to=python<|message|>print(1)", 0),
+        (call, "", 1),
+        (&format!("{call}\n</atem:function_calls><|eom|><|start|>assistant{call}"), "", 2),
+        (&format!("{call} oh <|eot|>"), "oh", 1),
+    ] {
+        let parsed = whole("muse", text);
+        assert_eq!((parsed.content.trim(), parsed.tool_calls.len()), (content, n_calls), "{text}");
+    }
+    let parsed =
+        whole("muse", " to=self<|message|>Hm.<|eom|><|start|>assistant to=user<|message|>So.");
+    assert_eq!((parsed.reasoning_content.as_str(), parsed.content.as_str()), ("Hm.", "So."));
+    let none = ParseOptions { tools: Tools::Known(vec![]), ..ParseOptions::default() };
+    let parsed = parse(Format::by_name("muse").unwrap(), none, call);
+    assert_eq!(parsed.content, call.trim_start());
+}
+
 #[test]
 fn nesting_without_end_is_text() {
+    let deep = |n: usize| "M<b>".repeat(n) + &"M</b>".repeat(n);
+    assert_eq!(whole("minimax-m3", &m3(&deep(60))).tool_calls.len(), 1);
+    assert_eq!(whole("minimax-m3", &m3(&deep(5000))).tool_calls.len(), 0);
     for (format, open) in [
         ("hermes", "<tool_call>{\"name\": \"f\", \"arguments\": {\"a\": "),
         ("lfm2", "<|tool_call_start|>[f(a="),

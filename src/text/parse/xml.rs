@@ -1,10 +1,11 @@
-//! Calls that look like XML: Qwen3-Coder, MiniMax, GLM; and the choice among all that `<tool_call>` may
-//! mean.
+//! Calls that look like XML, with a tag for each parameter: Qwen3-Coder, MiniMax and others; and the choice
+//! among all that `<tool_call>` may mean.
 
 use serde_json::{Map, Value};
 
 use super::cursor::{Cursor, Next, Quotes};
 use super::json::{self, Objects};
+use super::pairs::{GLM, Pairs};
 use super::reader::{Call, Read, Reader, got, is_name};
 use super::schema::Tools;
 
@@ -61,6 +62,16 @@ pub(super) const DSML: Tags = Tags {
 /// DeepSeek 4: the same in another outer tag.
 pub(super) const DSML_4: Tags = Tags { end: "</｜DSML｜tool_calls>", ..DSML };
 
+/// Muse: as MiniMax, with a prefix of its own.
+pub(super) const ATEM: Tags = Tags {
+    call: ("<atem:invoke name=\"", "\">"),
+    parameter: ("<atem:parameter name=\"", "\">"),
+    parameter_end: "</atem:parameter>",
+    call_end: "</atem:invoke>",
+    end: "</atem:function_calls>",
+    breaks: false,
+};
+
 /// MiniCPM 5: `<function name="NAME"><param name="KEY">VALUE</param>..</function>`.
 pub(super) const MINICPM: Tags = Tags {
     call: ("<function name=\"", "\">"),
@@ -86,6 +97,8 @@ pub(super) struct Tagged {
 
 #[derive(Debug)]
 enum State {
+    /// Before the tag that opens all calls.
+    Opening(&'static str),
     Call,
     Name,
     Body,
@@ -98,9 +111,17 @@ enum State {
 impl Tagged {
     /// `is_open`: the marker has opened a call already.
     pub(super) fn new(marker: &str, tags: &'static Tags, is_open: bool) -> Tagged {
-        let state = if is_open { State::Name } else { State::Call };
+        Tagged::at(marker.len(), tags, if is_open { State::Name } else { State::Call })
+    }
+
+    /// Calls whose outer tag, `opening`, is still to come.
+    pub(super) fn unopened(marker: &str, opening: &'static str, tags: &'static Tags) -> Tagged {
+        Tagged::at(marker.len(), tags, State::Opening(opening))
+    }
+
+    fn at(place: usize, tags: &'static Tags, state: State) -> Tagged {
         let (name, key, arguments) = (String::new(), String::new(), Map::new());
-        let (cursor, is_string) = (Cursor::new(marker.len()), None);
+        let (cursor, is_string) = (Cursor::new(place), None);
         Tagged { cursor, tags, state, name, key, is_string, arguments }
     }
 
@@ -155,6 +176,11 @@ impl Reader for Tagged {
         let tags = self.tags;
         loop {
             match self.state {
+                State::Opening(opening) => {
+                    self.cursor.skip_space(text);
+                    got!(self.cursor.word(text, &[opening], at_end), Read::Bad);
+                    self.state = State::Call;
+                }
                 State::Call => {
                     self.cursor.skip_space(text);
                     got!(self.cursor.word(text, &[tags.call.0], at_end), Read::Bad);
@@ -228,92 +254,6 @@ fn without_breaks(text: &str) -> &str {
     text.strip_suffix("\r\n").or(text.strip_suffix('\n')).unwrap_or(text)
 }
 
-/// GLM: `<tool_call>NAME<arg_key>KEY</arg_key><arg_value>VALUE</arg_value>..</tool_call>`, with line
-/// breaks between the tags or without.
-#[derive(Debug)]
-pub(super) struct Pairs {
-    cursor: Cursor,
-    state: PairState,
-    name: String,
-    key: String,
-    arguments: Map<String, Value>,
-}
-
-#[derive(Debug)]
-enum PairState {
-    Name,
-    Body,
-    Key,
-    ValueTag,
-    Value,
-    End,
-}
-
-impl Pairs {
-    pub(super) fn new(marker: &str) -> Pairs {
-        let (name, key, arguments) = (String::new(), String::new(), Map::new());
-        Pairs { cursor: Cursor::new(marker.len()), state: PairState::Name, name, key, arguments }
-    }
-}
-
-impl Reader for Pairs {
-    fn read(&mut self, text: &str, at_end: bool, tools: &Tools) -> Read {
-        const KEY: &str = "<arg_key>";
-        const END: &str = "</tool_call>";
-        loop {
-            match self.state {
-                PairState::Name => {
-                    self.cursor.skip_space(text);
-                    let next = self.cursor.name_until(text, &["\n", KEY, END]);
-                    let (name, which) = got!(next, Read::Bad);
-                    if !is_name(name.trim()) {
-                        return Read::Bad;
-                    }
-                    self.name = name.trim().to_owned();
-                    // The tag is looked at again, as one of the body's.
-                    self.cursor.at -= ["\n", KEY, END][which].len();
-                    self.state = PairState::Body;
-                }
-                PairState::Body => {
-                    self.cursor.skip_space(text);
-                    if got!(self.cursor.word(text, &[KEY, END], at_end), Read::Bad) == 0 {
-                        self.state = PairState::Key;
-                        continue;
-                    }
-                    self.state = PairState::End;
-                    let arguments = Value::Object(std::mem::take(&mut self.arguments));
-                    let name = std::mem::take(&mut self.name);
-                    return Read::Calls(
-                        vec![Call { name, arguments, id: None }],
-                        self.cursor.spend(),
-                    );
-                }
-                PairState::Key => {
-                    let Some((key, _)) = self.cursor.until(text, &["</arg_key>"]) else {
-                        return Read::More;
-                    };
-                    self.key = key.trim().to_owned();
-                    self.state = PairState::ValueTag;
-                }
-                PairState::ValueTag => {
-                    self.cursor.skip_space(text);
-                    got!(self.cursor.word(text, &["<arg_value>"], at_end), Read::Bad);
-                    self.state = PairState::Value;
-                }
-                PairState::Value => {
-                    let Some((value, _)) = self.cursor.until(text, &["</arg_value>"]) else {
-                        return Read::More;
-                    };
-                    let value = tools.typed(&self.name, &self.key, value);
-                    self.arguments.insert(std::mem::take(&mut self.key), value);
-                    self.state = PairState::Body;
-                }
-                PairState::End => return Read::End(self.cursor.at),
-            }
-        }
-    }
-}
-
 /// What `<tool_call>` opens: JSON, tags or pairs, as its first characters tell.
 #[derive(Debug)]
 pub(super) struct Any {
@@ -338,7 +278,7 @@ impl Reader for Any {
             None => return if at_end { Read::Bad } else { Read::More },
             Some('{' | '[') => Box::new(Objects::new(marker, &["</tool_call>"])),
             Some('<') => Box::new(Tagged::new(marker, &QWEN, false)),
-            Some(_) => Box::new(Pairs::new(marker)),
+            Some(_) => Box::new(Pairs::new(marker, &GLM)),
         };
         self.chosen.insert(chosen).read(text, at_end, tools)
     }
