@@ -220,6 +220,24 @@ fn ends_of_turns_are_control_whatever_the_file_says() {
 }
 
 #[test]
+fn the_end_of_thoughts_is_not_that_of_the_answer() {
+    for pair in [["<|return|>", "<|call|>"], ["<|flush|>", "<|calls|>"]] {
+        let mut v = Vocabulary::bpe();
+        let other = v.id("<|im_end|>") as usize;
+        v.tokens[other] = "<|im_e|>".into();
+        v.push("<|end|>", CONTROL);
+        let end = v.id("<|end|>");
+        v.push(pair[0], CONTROL);
+        assert!(v.load().is_eog(end), "{}", pair[0]);
+        v.push(pair[1], CONTROL);
+        let t = v.load();
+        assert_eq!(t.eog(), [v.id("<|endoftext|>"), v.id(pair[0]), v.id(pair[1])]);
+        v.writer.set("tokenizer.ggml.eos_token_id", end);
+        assert!(v.load().is_eog(end), "the file says so");
+    }
+}
+
+#[test]
 fn named_tokens_of_files_without_types_are_control() {
     let v = Vocabulary::bpe();
     let mut writer = GgufWriter::new();

@@ -188,16 +188,19 @@ impl SpecialIds {
     /// All tokens that end an answer, in rising order.
     pub(super) fn ends(&self, vocab: &Vocab) -> Vec<u32> {
         let mut ends: Vec<u32> = ENDS.iter().filter_map(|text| special(vocab, text)).collect();
-        // Where answers end with these two, `<|end|>` only ends one of several messages.
-        if special(vocab, "<|return|>").is_some() && special(vocab, "<|call|>").is_some() {
-            let end = special(vocab, "<|end|>");
-            ends.retain(|&id| Some(id) != end);
-        }
         let html_like = special(vocab, HTML_LIKE_END);
         ends.extend(html_like.filter(|&id| vocab.kind(id).ty == TokenType::Control));
         ends.extend([self.eos, self.eot, self.eom].into_iter().flatten());
         // What separates files ends the text that is written into one.
         ends.extend([self.fim_pad, self.fim_rep, self.fim_sep].into_iter().flatten());
+        // Where answers end with the two of a pair, `<|end|>` only ends one of several messages: the
+        // thoughts of gpt-oss and of Solar. It may have been taken for the end of a turn by its text.
+        let is_there = |text: &&str| special(vocab, text).is_some();
+        let pairs = [["<|return|>", "<|call|>"], ["<|flush|>", "<|calls|>"]];
+        if pairs.iter().any(|pair| pair.iter().all(|text| is_there(text))) {
+            let end = special(vocab, "<|end|>").filter(|&id| Some(id) != self.eos);
+            ends.retain(|&id| Some(id) != end);
+        }
         ends.sort_unstable();
         ends.dedup();
         ends
