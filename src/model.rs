@@ -1,6 +1,7 @@
 //! A model file with its vocabulary and chat template.
 
 use crate::error::Error;
+use crate::sample::SamplerOptions;
 use crate::text::Segment;
 use crate::text::parse::Format;
 use crate::text::template::{BARE, ChatTemplate, Fallback, RenderInput, fallback, think};
@@ -177,6 +178,16 @@ impl Model {
             is_hidden && std::str::from_utf8(bytes).is_ok_and(|text| format.has_marker(text))
         };
         Ok((0..tokenizer.n_tokens() as u32).filter(is_marker).collect())
+    }
+
+    /// How this model draws where nobody says: [`SamplerOptions::default`], but what fills masks takes
+    /// the most probable token. That is the default of LLaDA's and Dream's published generation code,
+    /// and nearly that of RND1's (a temperature of 0.1): of many masks that are drawn at once with more
+    /// noise, some are always improbable, and what is filled is never changed.
+    pub fn sampler_options(&self) -> SamplerOptions {
+        let options = SamplerOptions::default();
+        let fills_masks = self.core().spec().unmask.is_some();
+        if fills_masks { options.temperature(0.0) } else { options }
     }
 
     /// The template that the file carries.

@@ -11,7 +11,8 @@
 //! blocks), of Dream (Ye et al. 2025, arXiv 2508.15487, by entropy) and of RND1 (Radical Numerics
 //! 2025, by entropy), which differ in the measure, in the blocks, and in which row of the logits is
 //! about which token ([`models::spec::Unmask`]). The mask itself is never drawn, so that the last
-//! step of a block leaves none.
+//! step of a block leaves none. The most probable token is what is drawn unless somebody asks for more
+//! noise ([`crate::Model::sampler_options`]).
 
 use models::spec::Sureness;
 

@@ -77,7 +77,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let interrupt = Interrupt::install(session.cancel_flag())?;
     // The first Ctrl-C ends the answer, the second the program.
     let _watch = interrupt.watch(1);
-    let mut sampler = session.sampler(&args.sampling.options)?;
+    let mut sampler = session.sampler(&args.sampling.over(model.sampler_options())?)?;
     ids.iter().for_each(|&id| sampler.accept(id));
 
     match session.set_prompt(&ids) {

@@ -1,6 +1,6 @@
 //! The command line's flags, made from the table.
 
-use super::options::{Flag, SamplerOptions};
+use super::options::{Flag, OptionError, SamplerOptions};
 use super::table::SAMPLERS;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, error::ErrorKind};
 
@@ -9,6 +9,21 @@ use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, error::Err
 pub struct SamplerArgs {
     /// What the flags say; the defaults for those that were not given.
     pub options: SamplerOptions,
+    /// The fields of the flags that were given, and their values.
+    given: Vec<(&'static str, Vec<String>)>,
+}
+
+impl SamplerArgs {
+    /// What the flags say, for a model with defaults of its own.
+    ///
+    /// # Errors
+    /// A value that does not fit the defaults.
+    pub fn over(&self, mut defaults: SamplerOptions) -> Result<SamplerOptions, OptionError> {
+        for (field, values) in &self.given {
+            defaults.set(field, &values.iter().map(String::as_str).collect::<Vec<_>>())?;
+        }
+        Ok(defaults)
+    }
 }
 
 impl Args for SamplerArgs {
@@ -59,6 +74,7 @@ impl FromArgMatches for SamplerArgs {
             self.options.set(flag.field, &values).map_err(|error| {
                 clap::Error::raw(ErrorKind::ValueValidation, format!("{error}\n"))
             })?;
+            self.given.push((flag.field, values.into_iter().map(str::to_owned).collect()));
         }
         Ok(())
     }
@@ -68,15 +84,27 @@ impl FromArgMatches for SamplerArgs {
 mod tests {
     use super::*;
 
-    fn parse(args: &[&str]) -> Result<SamplerOptions, clap::Error> {
+    fn flags(args: &[&str]) -> Result<SamplerArgs, clap::Error> {
         let command = SamplerArgs::augment_args(Command::new("t"));
-        let matches = command.try_get_matches_from([&["t"], args].concat())?;
-        Ok(SamplerArgs::from_arg_matches(&matches)?.options)
+        SamplerArgs::from_arg_matches(&command.try_get_matches_from([&["t"], args].concat())?)
+    }
+
+    fn parse(args: &[&str]) -> Result<SamplerOptions, clap::Error> {
+        Ok(flags(args)?.options)
     }
 
     #[test]
     fn no_flag_gives_the_defaults() {
         assert_eq!(parse(&[]).unwrap(), SamplerOptions::default());
+    }
+
+    #[test]
+    fn flags_come_before_the_defaults_of_a_model() {
+        let greedy = || SamplerOptions::default().temperature(0.0).top_k(3);
+        assert_eq!(flags(&[]).unwrap().over(greedy()).unwrap(), greedy());
+        let warm = flags(&["--temp", "0.8", "--logit-bias", "3-2", "--logit-bias", "4+1"]).unwrap();
+        let o = warm.over(greedy()).unwrap();
+        assert_eq!((o.temperature, o.top_k, o.logit_bias.len()), (0.8, 3, 2), "0.8 was asked for");
     }
 
     #[test]

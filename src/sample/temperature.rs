@@ -27,7 +27,7 @@ pub(super) static KIND: SamplerKind = SamplerKind {
             "temp",
             "a number from 0 to 1000000",
             |t: f32| (0.0..=HIGHEST).contains(&t),
-            "Temperature; 0 = always the most probable token"
+            "Temperature; 0 = always the most probable token, as diffusion models do by default"
         ),
         number!(
             dynatemp_range,

@@ -61,7 +61,8 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
     let session = args.engine.session(&model, &args.unmask)?;
     let interrupt = Interrupt::install(session.cancel_flag())?;
-    let seed = session.sampler(&args.sampling.options)?.seed();
+    let options = args.sampling.over(model.sampler_options())?;
+    let seed = session.sampler(&options)?.seed();
     let mut source = Source::new(super::out::colours_allowed(), !args.no_history)?;
     if source.is_terminal() {
         screen.note(&banner(&model, &session));
@@ -74,7 +75,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
             shown: model.answer_markers()?,
         },
         asks,
-        options: args.sampling.options,
+        options,
         typed: source.is_terminal(),
         verbose: args.engine.verbose,
         last: None,
