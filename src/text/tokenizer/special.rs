@@ -197,7 +197,7 @@ impl SpecialIds {
         // thoughts of gpt-oss and of Solar. It may have been taken for the end of a turn by its text.
         let is_there = |text: &&str| special(vocab, text).is_some();
         let pairs = [["<|return|>", "<|call|>"], ["<|flush|>", "<|calls|>"]];
-        if pairs.iter().any(|pair| pair.iter().all(|text| is_there(text))) {
+        if pairs.iter().any(|pair| pair.iter().all(is_there)) {
             let end = special(vocab, "<|end|>").filter(|&id| Some(id) != self.eos);
             ends.retain(|&id| Some(id) != end);
         }
