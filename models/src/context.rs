@@ -72,11 +72,10 @@ impl Model {
         self.hp.gguf()
     }
 
-    /// Context when nobody asks for one: what the model was trained with, what its attention can
-    /// see, and [`DEFAULT_N_CTX`] bound it.
+    /// Context when nobody asks for one: what the model was trained with and [`DEFAULT_N_CTX`] bound
+    /// it.
     fn default_n_ctx(&self) -> usize {
-        let most = self.spec.longest_context().unwrap_or(usize::MAX);
-        self.hp.n_ctx_train.min(DEFAULT_N_CTX).min(most)
+        self.hp.n_ctx_train.min(DEFAULT_N_CTX)
     }
 
     /// Bytes of weights that were laid side by side so far, of how many, while or after a context is

@@ -111,17 +111,6 @@ pub enum Error {
         /// Positions there are.
         n_ctx: usize,
     },
-    /// The context is longer than what this build can attend to in a sparse model.
-    #[error(
-        "a context of {n_ctx} positions is not possible for this model: up to {top_k} positions its \
-         attention sees all of them, and choosing among more is not built in; set -c {top_k} or less"
-    )]
-    SparseContext {
-        /// Positions that were asked for.
-        n_ctx: usize,
-        /// Positions that the model attends to at most.
-        top_k: usize,
-    },
     /// A row of a step is not usable.
     #[error("row {row} of the step: {what} is {found}; expected {expected}")]
     BadRow {

@@ -71,16 +71,40 @@ pub fn is_windowed_of(
     il: usize,
     rule: impl Fn(usize) -> bool,
 ) -> Result<bool, Error> {
-    let key = hp.key("attention.sliding_window_pattern");
-    let m = hp.gguf().metadata();
-    if m.array(&key).is_ok_and(|a| a.is_some()) {
-        // Flags are stored as truth values or as numbers.
-        if let Ok(Some(numbers)) = m.u32_per(&key, hp.n_layer) {
-            return Ok(numbers[il] != 0);
-        }
-        return Ok(m.bool_per(&key, hp.n_layer)?.is_some_and(|flags| flags[il]));
+    Ok(flag(hp, il, "attention.sliding_window_pattern")?.unwrap_or_else(|| rule(il)))
+}
+
+/// Flag of block `il` under a key with one for each, which converters store as truth values or as
+/// numbers; `None` where the file has no array there.
+fn flag(hp: &Hparams, il: usize, word: &str) -> Result<Option<bool>, Error> {
+    let (key, m) = (hp.key(word), hp.gguf().metadata());
+    if !m.array(&key).is_ok_and(|a| a.is_some()) {
+        return Ok(None);
     }
-    Ok(rule(il))
+    if let Ok(Some(numbers)) = m.u32_per(&key, hp.n_layer) {
+        return Ok(Some(numbers[il] != 0));
+    }
+    Ok(m.bool_per(&key, hp.n_layer)?.map(|flags| flags[il]))
+}
+
+/// Whether block `il` chooses the positions that its attention sees. Files from before
+/// `attention.indexer.types` are of models in which each block does (GLM 5, 5.1), or of one in which
+/// most take another's choice (GLM 5.2) and have no tensors for their own.
+///
+/// # Errors
+/// Another type under the key, or an array shorter than the blocks.
+pub fn has_indexer(hp: &Hparams, il: usize) -> Result<bool, Error> {
+    Ok(flag(hp, il, "attention.indexer.types")?
+        .unwrap_or_else(|| hp.has(il, "indexer.attn_k") || il == 0))
+}
+
+/// Epsilon of an indexer's layer norm: most files name that of the RMS norms alone; this is what the
+/// published models have.
+///
+/// # Errors
+/// As [`Hparams::bound`].
+pub fn index_norm_eps(hp: &Hparams) -> Result<f32, Error> {
+    Ok(hp.bound("attention.layer_norm_epsilon")?.unwrap_or(1e-6))
 }
 
 /// Models without rotation on every n-th layer say so in no key.
@@ -278,6 +302,17 @@ mod tests {
         let numbers = ("attention.sliding_window_pattern", numbers);
         assert_eq!(windowed(&hp(4, &[numbers]), 2), [true, false, false, true]);
         assert_eq!([2, 3, 7].map(|il| has_rope(il, 4)), [true, false, false]);
+    }
+
+    #[test]
+    fn blocks_choose_positions_where_the_file_says_so_or_has_the_tensors() {
+        let chosen = |hp: &Hparams| [0, 1, 2].map(|il| has_indexer(hp, il).unwrap());
+        assert_eq!(chosen(&hp(3, &[])), [true, false, false]);
+        let flags = Value::Array(formats::Array::Bool(vec![true, false, true]));
+        assert_eq!(chosen(&hp(3, &[("attention.indexer.types", flags)])), [true, false, true]);
+        assert_eq!(index_norm_eps(&hp(1, &[])).unwrap(), 1e-6);
+        let named = hp(1, &[("attention.layer_norm_epsilon", Value::F32(1e-5))]);
+        assert_eq!(index_norm_eps(&named).unwrap(), 1e-5);
     }
 
     #[test]

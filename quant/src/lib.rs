@@ -35,8 +35,8 @@ pub mod vector;
 
 pub use act::{ActKind, Regime};
 pub use attend::{
-    DistanceBias, KvLayout, PAGE, PageRef, QueryRow, QueryTile, SPAN, attend, attend_spans,
-    store_key, store_value, sum_spans,
+    DistanceBias, IndexQuery, KvLayout, PAGE, PageRef, QueryRow, QueryTile, SPAN, attend,
+    attend_spans, index_scores, index_scratch_len, store_key, store_value, sum_spans,
 };
 pub use error::Error;
 pub use isa::Isa;

@@ -5,8 +5,8 @@ use crate::error::Error;
 use crate::hparams::Hparams;
 use crate::quirks;
 use crate::spec::{
-    Act, Body, Indexer, LatentForm, Mla, ModelSpec, Moe, Pairing, RopeScaling, Temperature, pre,
-    seq,
+    Act, Body, IndexChoice, Indexer, LatentForm, Mla, ModelSpec, Moe, Pairing, RopeScaling,
+    Temperature, pre, seq,
 };
 
 /// Latent attention of one block; the tensors say which form the file has.
@@ -33,8 +33,10 @@ pub(super) fn mla(hp: &Hparams, il: usize, pairing: Pairing) -> Result<Mla, Erro
         scale: magnitude * magnitude / (n_k as f32).sqrt(),
         temperature: None,
         norm_eps: hp.rms()?("attn_kv_a_norm").eps,
-        form: if absorbed { LatentForm::Absorbed } else { LatentForm::Expanded },
-        indexer: None,
+        form: match absorbed {
+            true => LatentForm::Absorbed { indexer: None },
+            false => LatentForm::Expanded,
+        },
     })
 }
 
@@ -55,26 +57,61 @@ pub(super) fn mlp_renormed(hp: &Hparams, il: usize) -> Result<Body, Error> {
     })
 }
 
-/// A decoder of latent attention that `change` has the last word on.
-fn latent(hp: &Hparams, change: impl Fn(Mla) -> Result<Mla, Error>) -> Result<ModelSpec, Error> {
+/// A decoder of latent attention that `change` has the last word on, block by block.
+fn latent(
+    hp: &Hparams,
+    change: impl Fn(usize, Mla) -> Result<Mla, Error>,
+) -> Result<ModelSpec, Error> {
     let rms = hp.rms()?;
     decoder(hp, rms("output_norm"), |il| {
-        let attn = Body::Mla(change(mla(hp, il, Pairing::Neighbours)?)?);
+        let attn = Body::Mla(change(il, mla(hp, il, Pairing::Neighbours)?)?);
         Ok(seq([pre(rms("attn_norm"), attn), pre(rms("ffn_norm"), mlp(hp, il)?)]))
     })
 }
 
 pub(super) fn deepseek2(hp: &Hparams) -> Result<ModelSpec, Error> {
-    latent(hp, Ok)
+    latent(hp, |_, attn| Ok(attn))
+}
+
+/// Latent attention over the positions that an indexer chooses, in the one form that files of it have.
+/// The indexer's rotation pairs elements in its own way; `chooses` says which blocks have one.
+fn sparse(
+    hp: &Hparams,
+    pairing: Pairing,
+    chooses: impl Fn(usize) -> Result<bool, Error>,
+) -> Result<ModelSpec, Error> {
+    let indexer = Indexer {
+        top_k: hp.size("attention.indexer.top_k")?,
+        choice: IndexChoice::Own,
+        n_head: hp.size("attention.indexer.head_count")?,
+        head_dim: hp.size("attention.indexer.key_length")?,
+        pairing,
+        norm_eps: quirks::index_norm_eps(hp)?,
+    };
+    let q_rank = Some(hp.size("attention.q_lora_rank")?);
+    latent(hp, |il, attn| {
+        let choice = match chooses(il)? {
+            true => IndexChoice::Own,
+            false if il > 0 => IndexChoice::Before,
+            false => {
+                return Err(Error::BadValue {
+                    key: hp.key("attention.indexer.types"),
+                    found: "false for the first block".into(),
+                    expected: "true: there is no block before it whose choice it could take".into(),
+                });
+            }
+        };
+        let indexer = Some(Indexer { choice, ..indexer.clone() });
+        Ok(Mla { q_rank, form: LatentForm::Absorbed { indexer }, ..attn })
+    })
 }
 
 pub(super) fn deepseek32(hp: &Hparams) -> Result<ModelSpec, Error> {
-    let indexer = Indexer {
-        n_head: hp.size("attention.indexer.head_count")?,
-        head_dim: hp.size("attention.indexer.key_length")?,
-        top_k: hp.size("attention.indexer.top_k")?,
-    };
-    latent(hp, |attn| Ok(Mla { indexer: Some(indexer.clone()), ..attn }))
+    sparse(hp, Pairing::Halves, |_| Ok(true))
+}
+
+pub(super) fn glm_dsa(hp: &Hparams) -> Result<ModelSpec, Error> {
+    sparse(hp, Pairing::Neighbours, |il| quirks::has_indexer(hp, il))
 }
 
 pub(super) fn mistral4(hp: &Hparams) -> Result<ModelSpec, Error> {
@@ -84,7 +121,7 @@ pub(super) fn mistral4(hp: &Hparams) -> Result<ModelSpec, Error> {
         }
         None => None,
     };
-    latent(hp, |attn| Ok(Mla { temperature, ..attn }))
+    latent(hp, |_, attn| Ok(Mla { temperature, ..attn }))
 }
 
 pub(super) fn minicpm3(hp: &Hparams) -> Result<ModelSpec, Error> {

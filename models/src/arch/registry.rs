@@ -58,7 +58,7 @@ pub const ARCHS: &[Arch] = &[
     ),
     row(
         "deepseek32",
-        "latent attention up to the indexer's top-k positions, MoE",
+        "latent attention over the positions that an indexer chooses, MoE",
         latent::deepseek32,
     ),
     row("dots1", "sigmoid MoE with shared experts, leading dense layers, QK norm", deepseek::dots1),
@@ -97,7 +97,11 @@ pub const ARCHS: &[Arch] = &[
         "per-layer embeddings, shared KV, keys as values, two head sizes, dense beside MoE",
         gemma_n::gemma4,
     ),
-    row("glm-dsa", "latent attention up to the indexer's top-k positions, MoE", latent::deepseek32),
+    row(
+        "glm-dsa",
+        "latent attention over the positions that an indexer chooses, which blocks share, MoE",
+        latent::glm_dsa,
+    ),
     row("glm4", "partial rope, fused gate/up, sandwich norms", glm::glm4),
     row(
         "glm4moe",

@@ -10,7 +10,7 @@ use std::ops::Range;
 use std::sync::atomic::Ordering;
 
 /// Most queries (rows times query heads of one key/value head) that share the conversion of a page.
-const TILE: usize = 96;
+pub(super) const TILE: usize = 96;
 
 /// Rows of a full context for whose parts there is memory: those of usual decode steps.
 const SPLIT_ROWS: usize = 4;
@@ -40,10 +40,12 @@ pub(crate) struct Attend<'a> {
     pub(crate) memory: bool,
     /// Index of the keys and values in the state.
     pub(crate) kv: usize,
+    /// Rows at positions from here on are left out: they see what another op chooses.
+    pub(crate) end: usize,
 }
 
 impl Attend<'_> {
-    fn layout(&self, k: KvType, v: KvType) -> KvLayout {
+    pub(super) fn layout(&self, k: KvType, v: KvType) -> KvLayout {
         let v = if self.v_in_k { k } else { v };
         let (head_dim_k, head_dim_v) = (self.head_dim_k, self.head_dim_v);
         KvLayout { k, v, head_dim_k, head_dim_v, v_in_k: self.v_in_k }
@@ -126,8 +128,15 @@ where
     fn tiles(&self) -> impl Iterator<Item = (&'a Segment, Range<usize>)> {
         let n = self.rows_per_tile();
         self.cx.batch.segments.iter().flat_map(move |s| {
-            s.rows.clone().step_by(n).map(move |first| (s, first..s.rows.end.min(first + n)))
+            let rows = self.rows(s);
+            rows.clone().step_by(n).map(move |first| (s, first..rows.end.min(first + n)))
         })
+    }
+
+    /// The rows of a segment that are not left out.
+    fn rows(&self, segment: &Segment) -> Range<usize> {
+        let n = self.attend.end.saturating_sub(segment.first_pos).min(segment.rows.len());
+        segment.rows.start..segment.rows.start + n
     }
 
     fn group(&self) -> usize {
@@ -171,7 +180,8 @@ where
             Cut { n_jobs: units * parts, parts, per_part: group.div_ceil(parts), step: None }
         };
         let n_tiles = self.cx.batch.segments.iter();
-        let n_tiles: usize = n_tiles.map(|s| s.rows.len().div_ceil(self.rows_per_tile())).sum();
+        let n_tiles: usize =
+            n_tiles.map(|s| self.rows(s).len().div_ceil(self.rows_per_tile())).sum();
         let whole = of(n_tiles * n_head_kv);
         let bufs = self.cx.bufs;
         if n_threads == 1 || whole.n_jobs > bufs.done.len() {

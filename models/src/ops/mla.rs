@@ -6,14 +6,14 @@
 //! `sum_t p_t V c_t = V (sum_t p_t c_t)`, so that all heads read one key row whose first part is the
 //! value row.
 //!
-//! Phases: prepare · down · prepare · up · place · attend · (values ·) prepare · out.
+//! Phases: prepare · down · prepare · up · place · (choose ·) attend · (values ·) prepare · out.
 
 use super::attend::Attend;
 use super::attention::{self, temperature};
 use super::linear::{self, Dest, Linear, Source};
 use super::norm::Norm;
+use super::sparse::{Indexer, Sparse};
 use super::{Cx, Private, Rows};
-use crate::bind::Binder;
 use crate::error::Error;
 use crate::plan::Lower;
 use crate::spec::{self, LatentForm, NormKind};
@@ -43,34 +43,29 @@ enum Queries {
 }
 
 enum Form {
-    /// Per head: [kv_rank, n_nope] and [head_dim_v, kv_rank].
-    Absorbed { k_b: Linear, v_b: Linear },
+    /// Per head: [kv_rank, n_nope] and [head_dim_v, kv_rank]. `sparse` where rows may see more positions than they attend to.
+    Absorbed { k_b: Linear, v_b: Linear, sparse: Option<Sparse> },
     /// Rows by head: key without position, value.
     Expanded(Linear),
 }
 
-/// Claims the tensors of an indexer, which has nothing to choose while every position is seen.
-fn claim_indexer(b: &Binder, p: &str, m: &spec::Mla, n_embd: usize) -> Result<(), Error> {
-    let Some(i) = &m.indexer else { return Ok(()) };
-    let name = |part: &str| format!("{p}indexer.{part}");
-    if !b.has(&name("attn_k.weight")) {
-        // This block takes its choice from another.
-        return Ok(());
+impl Form {
+    fn sparse(&self) -> Option<&Sparse> {
+        match self {
+            Form::Absorbed { sparse, .. } => sparse.as_ref(),
+            Form::Expanded(_) => None,
+        }
     }
-    b.matrix(&name("attn_k"), i.head_dim, n_embd)?;
-    b.matrix(&name("attn_q_b"), i.n_head * i.head_dim, m.q_rank.unwrap_or(n_embd))?;
-    b.matrix(&name("proj"), i.n_head, n_embd)?;
-    let norm = spec::Norm { kind: NormKind::Layer, eps: m.norm_eps, name: Some("indexer.k_norm") };
-    Norm::bind(b, p, &norm, i.head_dim).map(|_| ())
 }
 
 impl Mla {
     pub(crate) fn bind(lower: &mut Lower<'_>, p: &str, m: &spec::Mla) -> Result<Mla, Error> {
         let (b, n_embd, n_head) = (lower.binder, lower.n_embd, m.n_head);
-        if let Some(i) = m.indexer.as_ref().filter(|i| lower.n_ctx > i.top_k) {
-            return Err(Error::SparseContext { n_ctx: lower.n_ctx, top_k: i.top_k });
-        }
-        claim_indexer(b, p, m, n_embd)?;
+        let rope = match &m.rope {
+            None => None,
+            Some(rope) => Some((lower.rope(rope)?, attention::layout(rope.pairing))),
+        };
+        let sparse = Sparse::bind(lower, p, m, rope.map(|(table, _)| table))?;
         let (kv_rank, n_k) = (m.kv_rank, m.n_nope + m.n_rot);
         let linear = |lower: &mut Lower<'_>, name: &str, rows, cols| {
             let m = b.matrix(&format!("{p}{name}"), rows, cols)?;
@@ -91,11 +86,7 @@ impl Mla {
         let kv_a = linear(lower, "attn_kv_a_mqa", kv_rank + m.n_rot, n_embd)?;
         let kv_norm = norm("attn_kv_a_norm", kv_rank)?;
         let out = linear(lower, "attn_output", n_embd, n_head * m.head_dim_v)?;
-        let (form, shape) = Self::form(lower, p, m)?;
-        let rope = match &m.rope {
-            None => None,
-            Some(rope) => Some((lower.rope(rope)?, attention::layout(rope.pairing))),
-        };
+        let (form, shape) = Self::form(lower, p, m, sparse)?;
         let attend = Attend {
             bias: None,
             memory: false,
@@ -107,6 +98,7 @@ impl Mla {
             q_stride: shape.head_dim_k,
             softcap: None,
             kv: lower.layout.kv.len(),
+            end: form.sparse().map_or(usize::MAX, Sparse::top_k),
         };
         lower.layout.kv.push(shape);
         let expanded = n_head * (m.n_nope + m.head_dim_v);
@@ -116,17 +108,23 @@ impl Mla {
         w.q = w.q.max(n_head * shape.head_dim_k);
         w.o = w.o.max(n_head * shape.head_dim_v);
         w.cols = w.cols.max(shape.head_dim_k);
-        w.attend = w.attend.max(attend.scratch_len());
+        let sparse = form.sparse().map_or(0, |s| s.scratch_len(&attend, lower.n_ctx));
+        w.attend = w.attend.max(attend.scratch_len()).max(sparse);
         w.parts = w.parts.max(attend.parts_len(lower.n_ctx));
         Ok(Mla { spec: m.clone(), q, kv_a, kv_norm, form, out, rope, attend })
     }
 
     /// The matrices between latent rows and heads, and what the cache holds.
-    fn form(lower: &mut Lower<'_>, p: &str, m: &spec::Mla) -> Result<(Form, KvShape), Error> {
+    fn form(
+        lower: &mut Lower<'_>,
+        p: &str,
+        m: &spec::Mla,
+        sparse: Option<Sparse>,
+    ) -> Result<(Form, KvShape), Error> {
         let b = lower.binder;
         let (n_head, kv_rank, window) = (m.n_head, m.kv_rank, None);
         Ok(match m.form {
-            LatentForm::Absorbed => {
+            LatentForm::Absorbed { .. } => {
                 let k_b = b.matrices(&format!("{p}attn_k_b"), kv_rank, m.n_nope, n_head)?;
                 let v_b = b.matrices(&format!("{p}attn_v_b"), m.head_dim_v, kv_rank, n_head)?;
                 // Some files keep the expanded form beside the absorbed one.
@@ -134,7 +132,7 @@ impl Mla {
                 let (head_dim_k, head_dim_v) = (kv_rank + m.n_rot, kv_rank);
                 let shape = KvShape { n_head_kv: 1, head_dim_k, head_dim_v, window, v_in_k: true };
                 let [k_b, v_b] = [lower.linear_alone(k_b)?, lower.linear_alone(v_b)?];
-                (Form::Absorbed { k_b, v_b }, shape)
+                (Form::Absorbed { k_b, v_b, sparse }, shape)
             }
             LatentForm::Expanded => {
                 let rows = n_head * (m.n_nope + m.head_dim_v);
@@ -155,11 +153,43 @@ impl Mla {
         };
         all.push(&self.kv_a);
         match &self.form {
-            Form::Absorbed { k_b, v_b } => all.extend([k_b, v_b]),
+            Form::Absorbed { k_b, v_b, .. } => all.extend([k_b, v_b]),
             Form::Expanded(kv_b) => all.push(kv_b),
         }
         all.push(&self.out);
+        all.extend(self.indexer().iter().flat_map(|i| i.linears()));
         all
+    }
+
+    fn indexer(&self) -> Option<&Indexer> {
+        self.form.sparse()?.indexer()
+    }
+
+    /// Queries, latent rows and what an indexer scores with, up to the barrier.
+    fn project(&self, w: &Worker<'_>, cx: &Cx<'_>, src: &Source<'_>) -> Result<(), Stop> {
+        let [low, latent, q, ..] = &cx.bufs.mix;
+        let n_q = self.spec.n_head * (self.spec.n_nope + self.spec.n_rot);
+        let kv = (&self.kv_a, Dest::Set(latent, self.kv_a.m.rows));
+        let (down, norm, up) = match &self.q {
+            Queries::Full(full) => {
+                return linear::apply(w, cx, src, [(full, Dest::Set(q, n_q)), kv]);
+            }
+            Queries::LowRank { down, norm, up } => (down, norm, up),
+        };
+        let rank = down.m.rows;
+        let compressed = Source { norm: Some(norm), ..Source::plain(low, rank) };
+        let (down, up) = ((&**down, Dest::Set(low, rank)), (&**up, Dest::Set(q, n_q)));
+        match self.indexer() {
+            None => {
+                linear::apply(w, cx, src, [down, kv])?;
+                linear::apply(w, cx, &compressed, [up])
+            }
+            Some(indexer) => {
+                let [key, weights] = indexer.of_input(cx);
+                linear::apply(w, cx, src, [down, kv, key, weights])?;
+                linear::apply(w, cx, &compressed, [up, indexer.of_query(cx)])
+            }
+        }
     }
 
     pub(crate) fn run(
@@ -170,31 +200,23 @@ impl Mla {
         dest: Dest<'_>,
     ) -> Result<(), Stop> {
         let m = &self.spec;
-        let [low, latent, q, wide, ..] = &cx.bufs.mix;
-        let n_latent = self.kv_a.m.rows;
-        let n_q = m.n_head * (m.n_nope + m.n_rot);
-        let kv = (&self.kv_a, Dest::Set(latent, n_latent));
-        match &self.q {
-            Queries::Full(full) => linear::apply(w, cx, src, [(full, Dest::Set(q, n_q)), kv])?,
-            Queries::LowRank { down, norm, up } => {
-                let rank = down.m.rows;
-                linear::apply(w, cx, src, [(down, Dest::Set(low, rank)), kv])?;
-                let src = Source { norm: Some(norm), ..Source::plain(low, rank) };
-                linear::apply(w, cx, &src, [(up, Dest::Set(q, n_q))])?;
-            }
-        }
+        let [_, latent, _, wide, ..] = &cx.bufs.mix;
+        self.project(w, cx, src)?;
         let causal = |_: usize, pos: usize, _: usize| QueryRow::new(0, pos + 1);
         match &self.form {
-            Form::Absorbed { k_b, v_b } => {
+            Form::Absorbed { k_b, v_b, sparse } => {
                 self.place_absorbed(w, cx, k_b)?;
+                sparse.as_ref().map_or(Ok(()), |s| s.choose(w, cx))?;
                 self.attend.run(w, cx, causal, |_, _, _| ());
                 w.barrier()?;
+                sparse.as_ref().map_or(Ok(()), |s| s.attend(w, cx, &self.attend))?;
                 self.values(w, cx, v_b)?;
                 let src = Source::plain(wide, m.n_head * m.head_dim_v);
                 linear::apply(w, cx, &src, [(&self.out, dest)])
             }
             Form::Expanded(kv_b) => {
                 let norm = Some(&self.kv_norm);
+                let n_latent = self.kv_a.m.rows;
                 let src = Source { norm, ..Source::columns(latent, n_latent, 0..m.kv_rank) };
                 linear::apply(w, cx, &src, [(kv_b, Dest::Set(wide, kv_b.m.rows))])?;
                 self.place_expanded(w, cx)?;
@@ -233,7 +255,7 @@ impl Mla {
                 None => self.query_head(cx, private, k_b, claim.start),
                 Some(block) => {
                     let rows = block * ROWS..cx.n_rows().min((block + 1) * ROWS);
-                    rows.for_each(|row| self.store_latent(cx, private, row));
+                    rows.for_each(|row| self.store_row(cx, private, row));
                 }
             }
         }
@@ -259,6 +281,17 @@ impl Mla {
         let columns = head * width..head * width + m.n_nope;
         // SAFETY: as above, for the rest of the head's columns.
         unsafe { linear::multiply_alone(cx, private, (k_b, head), (from, columns), to, head * n) };
+    }
+
+    /// What the cache keeps of a row.
+    fn store_row(&self, cx: &Cx<'_>, private: &Private, row: usize) {
+        self.store_latent(cx, private, row);
+        if let Some((sparse, indexer)) = self.form.sparse().zip(self.indexer()) {
+            let chooses = cx.batch.rows[row].pos >= sparse.top_k();
+            // SAFETY: rows are claimed, and were projected in the phases before; the scratch belongs
+            // to this worker, and what `store_latent` had of it is stored.
+            unsafe { indexer.place(cx, private, row, chooses) };
+        }
     }
 
     /// Normalises and rotates a latent row and stores it.

@@ -22,6 +22,7 @@ pub(crate) mod rope;
 pub(crate) mod rwkv;
 pub(crate) mod rwkv6;
 pub(crate) mod rwkv7;
+pub(crate) mod sparse;
 #[cfg(test)]
 mod testing;
 
@@ -137,6 +138,10 @@ pub(crate) struct Widths {
     pub(crate) attend: usize,
     /// Floats of the parts of attention of all workers together.
     pub(crate) parts: usize,
+    /// Floats of the scores of positions of all workers together.
+    pub(crate) scores: usize,
+    /// Positions that are chosen for a row.
+    pub(crate) chosen: usize,
     /// Bytes of one worker's panel scratch.
     pub(crate) panel: usize,
     /// Whether rows are prepared as pairs of columns.
@@ -187,6 +192,10 @@ pub(crate) struct Buffers {
     pub(crate) logits: Buffer<f32>,
     /// What attention found in spans of long sequences, until they are added.
     pub(crate) parts: Buffer<f32>,
+    /// How much rows want to see each position: `[sparse::SCORE_ROWS, n_ctx]`, whole pages.
+    pub(crate) scores: Buffer<f32>,
+    /// Positions that a row sees, rising; they outlive their body.
+    pub(crate) chosen: Buffer<u32>,
     /// For what shares its spans: how many jobs are done, 0 between phases.
     pub(crate) done: Box<[AtomicU32]>,
     pub(crate) private: Vec<Private>,
@@ -315,6 +324,8 @@ impl Buffers {
             expert_y: Buffer::new(slots * if slots > 0 { w.n_embd } else { 0 }),
             logits: Buffer::new(OUT_ROWS * w.n_vocab),
             parts: Buffer::new(w.parts),
+            scores: Buffer::new(w.scores),
+            chosen: Buffer::new(n * w.chosen),
             done: (0..attend::SHARED * n_threads).map(|_| AtomicU32::new(0)).collect(),
             private: (0..n_threads).map(|_| private()).collect(),
             n_ubatch,
@@ -352,9 +363,9 @@ impl Buffers {
         let widths = [w.q, w.k, w.v, w.o, w.g, w.h, w.per_layer, w.rope * w.n_rope, w.n_expert];
         let per_row = copies * w.n_embd + widths.iter().chain(&w.mix).sum::<usize>();
         let acts: usize = w.acts.iter().sum();
-        let shared = n_ubatch * (4 * per_row + acts * (1 + usize::from(w.shared)))
+        let shared = n_ubatch * (4 * (per_row + w.chosen) + acts * (1 + usize::from(w.shared)))
             + slots * (acts + 4 * (w.expert_h + w.n_embd))
-            + 4 * (OUT_ROWS * w.n_vocab + w.parts);
+            + 4 * (OUT_ROWS * w.n_vocab + w.parts + w.scores);
         let private = 4 * (w.cols + n_ubatch.max(OUT_ROWS) * linear::MAX_CHUNK + w.attend)
             + SELF_SERVICE_ROWS * acts
             + n_ubatch * w.head_acts.iter().sum::<usize>()

@@ -1,6 +1,6 @@
 //! Attention over a compressed row per position.
 
-use super::{Body, ModelSpec, Rope, Temperature};
+use super::{Pairing, Rope, Temperature};
 
 /// Multi-head latent attention (DeepSeek-V2, 2024). Tensors: `attn_q`, or `attn_q_a`,
 /// `attn_q_a_norm`, `attn_q_b`; `attn_kv_a_mqa` (rows latent, rotated key), `attn_kv_a_norm`;
@@ -29,30 +29,48 @@ pub struct Mla {
     pub norm_eps: f32,
     /// How keys and values come from the latent row.
     pub form: LatentForm,
-    /// Most positions that a sparse indexer leaves to attention: up to there all are seen, longer
-    /// contexts are refused. The indexer's tensors are claimed.
-    pub indexer: Option<Indexer>,
 }
 
 /// How keys and values come from the latent row.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum LatentForm {
     /// The cache holds latent rows; `attn_k_b` moves queries to their space, `attn_v_b` brings
     /// results back.
-    Absorbed,
+    Absorbed {
+        /// Which positions a query sees, where not all.
+        indexer: Option<Indexer>,
+    },
     /// `attn_kv_b` makes every head's key and value, which the cache holds.
     Expanded,
 }
 
-/// Sizes of a sparse-attention indexer (DeepSeek-V3.2). Tensors: `indexer.*`.
+/// Sparse attention (DeepSeek-V3.2, 2025): a query sees the `top_k` positions that score highest, all
+/// while there are no more. A position scores the sum over heads of
+/// `weight * max(query . key, 0)`; of equal scores the lower positions are taken.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Indexer {
-    /// Heads.
-    pub n_head: usize,
-    /// Width of a head.
-    pub head_dim: usize,
     /// Positions that attention may see.
     pub top_k: usize,
+    /// Who scores.
+    pub choice: IndexChoice,
+    /// Heads.
+    pub n_head: usize,
+    /// Width of a head and of the one key of a position, whose first part is rotated as attention's.
+    pub head_dim: usize,
+    /// Which elements of that part turn together.
+    pub pairing: Pairing,
+    /// Epsilon of the key's norm.
+    pub norm_eps: f32,
+}
+
+/// Where the positions come from that a block's attention sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IndexChoice {
+    /// The block chooses. Tensors: `indexer.attn_q_b` (of the compressed query), `indexer.attn_k` with
+    /// the layer norm `indexer.k_norm`, `indexer.proj` (a weight for each head).
+    Own,
+    /// The choice of the last block before it that chose.
+    Before,
 }
 
 impl std::fmt::Display for Mla {
@@ -65,24 +83,21 @@ impl std::fmt::Display for Mla {
         if let Some(r) = &self.rope {
             write!(f, ", rope {} of base {}", r.n_rot, r.base)?;
         }
-        if self.form == LatentForm::Expanded {
-            write!(f, ", expanded")?;
-        }
-        if let Some(i) = &self.indexer {
-            write!(f, ", sparse above {}", i.top_k)?;
+        match &self.form {
+            LatentForm::Expanded => write!(f, ", expanded")?,
+            LatentForm::Absorbed { indexer: None } => {}
+            LatentForm::Absorbed { indexer: Some(i) } => write!(f, ", {i}")?,
         }
         f.write_str("]")
     }
 }
 
-impl ModelSpec {
-    /// The longest context in which every body sees all that it should; `None` = any.
-    pub fn longest_context(&self) -> Option<usize> {
-        let branches = self.stack.layers.iter().flat_map(|l| &l.stages).flat_map(|s| &s.branches);
-        let top_k = branches.filter_map(|b| match &b.body {
-            Body::Mla(m) => m.indexer.as_ref().map(|i| i.top_k),
-            _ => None,
-        });
-        top_k.min()
+impl std::fmt::Display for Indexer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "sparse above {}", self.top_k)?;
+        match self.choice {
+            IndexChoice::Own => write!(f, " by {} heads of {}", self.n_head, self.head_dim),
+            IndexChoice::Before => f.write_str(" as before"),
+        }
     }
 }

@@ -24,7 +24,7 @@ pub use attn::{
 pub use build::{bare, moe, par, pre, raw, seq, stage};
 pub use ffn::{Act, Adjugate, Ffn, Groups, Moe, Router, Score, Shared};
 pub use head::{Classifier, Head, Pooling, Squash};
-pub use latent::{Indexer, LatentForm, Mla};
+pub use latent::{IndexChoice, Indexer, LatentForm, Mla};
 pub use recurrent::{
     ChannelMix, GatedDelta, HeadOrder, Kda, Mamba, Mamba2, Recurrent, Rwkv6, Rwkv7, ShortConv,
     SsmNorm,

@@ -21,12 +21,14 @@
 //!   nothing for finite v (a zero's sign is settled at the end);
 //! - spans are added in the order of their positions, in one place.
 
+mod index;
 mod kernel;
 mod pages;
 mod part;
 mod rows;
 mod span;
 
+pub use index::{IndexQuery, index_scores, index_scratch_len};
 pub use pages::{store_key, store_value};
 
 use crate::KvType;

@@ -387,7 +387,7 @@ impl Sums<'_> {
 
 /// Queries in groups of [`GROUP`] (the last may be smaller), each `[head_dim_k, group]`: what one
 /// step of the score kernel broadcasts lies together.
-fn pack_queries(q: &[f32], head_dim: usize, packed: &mut [f32]) {
+pub(super) fn pack_queries(q: &[f32], head_dim: usize, packed: &mut [f32]) {
     for (q, packed) in q.chunks(GROUP * head_dim).zip(packed.chunks_mut(GROUP * head_dim)) {
         let n = q.len() / head_dim;
         for (r, q) in q.chunks_exact(head_dim).enumerate() {

@@ -32,6 +32,7 @@ pub(super) fn shape<'a>(a: &Attn, kv: usize, q_stride: usize) -> Attend<'a> {
         q_stride,
         softcap: a.softcap,
         kv,
+        end: usize::MAX,
     }
 }
 
