@@ -43,8 +43,9 @@ enum Queries {
 }
 
 enum Form {
-    /// Per head: [kv_rank, n_nope] and [head_dim_v, kv_rank]. `sparse` where rows may see more positions than they attend to.
-    Absorbed { k_b: Linear, v_b: Linear, sparse: Option<Sparse> },
+    /// Per head: [kv_rank, n_nope] and [head_dim_v, kv_rank]. `sparse` where rows may see more
+    /// positions than they attend to.
+    Absorbed { k_b: Linear, v_b: Linear, sparse: Option<Box<Sparse>> },
     /// Rows by head: key without position, value.
     Expanded(Linear),
 }
@@ -52,7 +53,7 @@ enum Form {
 impl Form {
     fn sparse(&self) -> Option<&Sparse> {
         match self {
-            Form::Absorbed { sparse, .. } => sparse.as_ref(),
+            Form::Absorbed { sparse, .. } => sparse.as_deref(),
             Form::Expanded(_) => None,
         }
     }
@@ -65,7 +66,7 @@ impl Mla {
             None => None,
             Some(rope) => Some((lower.rope(rope)?, attention::layout(rope.pairing))),
         };
-        let sparse = Sparse::bind(lower, p, m, rope.map(|(table, _)| table))?;
+        let sparse = Sparse::bind(lower, p, m, rope.map(|(table, _)| table))?.map(Box::new);
         let (kv_rank, n_k) = (m.kv_rank, m.n_nope + m.n_rot);
         let linear = |lower: &mut Lower<'_>, name: &str, rows, cols| {
             let m = b.matrix(&format!("{p}{name}"), rows, cols)?;
@@ -119,7 +120,7 @@ impl Mla {
         lower: &mut Lower<'_>,
         p: &str,
         m: &spec::Mla,
-        sparse: Option<Sparse>,
+        sparse: Option<Box<Sparse>>,
     ) -> Result<(Form, KvShape), Error> {
         let b = lower.binder;
         let (n_head, kv_rank, window) = (m.n_head, m.kv_rank, None);

@@ -1,19 +1,16 @@
 //! A decoder of latent attention with an indexer, as plainly as it can be written: in double
 //! precision, one position after the other, a sort for the choice. Dense networks only.
 
-use pumice::formats::{Array, Gguf, Value};
+use formats::{Array, Gguf, Value};
 use std::collections::HashMap;
-use std::sync::Arc;
 
 type Row = Vec<f64>;
 
-#[derive(Clone)]
 pub(crate) struct Reference {
-    tensors: Arc<HashMap<String, Row>>,
+    tensors: HashMap<String, Row>,
     sizes: Sizes,
 }
 
-#[derive(Clone)]
 struct Sizes {
     n_layer: usize,
     n_head: usize,
@@ -89,7 +86,7 @@ impl Reference {
             bytes.map(|b| f64::from(f32::from_le_bytes(b.try_into().unwrap()))).collect()
         };
         let tensors = gguf.tensors().iter().map(|t| (t.name.clone(), floats(t))).collect();
-        Reference { tensors: Arc::new(tensors), sizes }
+        Reference { tensors, sizes }
     }
 
     fn tensor(&self, name: &str) -> &[f64] {
