@@ -5,13 +5,14 @@ usage: footprint.py [--pumice BINARY] [--runs N] MODEL.gguf...
 
 Prints, for each model file: milliseconds from the start of the process to the first byte of an answer of one
 token (`run --raw -n 1`, best and median; the page cache is warm after the first run), and the peak of what the
-process holds beyond the model file while it runs a prompt that fills a context of 4096 (micro-batch 512):
-private memory, and pages of other mapped files, less keys and values. The peak is polled, every few
-milliseconds.
+process holds beyond the model while it runs a prompt that fills a context of 4096 (micro-batch 512): private
+memory (weights laid out anew are in it) and pages of mapped files, less the size of the model file and of keys
+and values. The peak is polled, every few milliseconds.
 """
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import time
@@ -35,26 +36,28 @@ def first_byte(command):
 
 
 def resident(pid, model):
-    """(private bytes, bytes of files other than the model) that are in memory now."""
-    private = files = 0
+    """(private bytes, bytes of the model file, bytes of other files) that are in memory now."""
+    private = mapped = files = 0
     of_model = False
     with open(f"/proc/{pid}/smaps", encoding="utf-8", errors="replace") as smaps:
         for line in smaps:
             words = line.split()
             if not words[0].endswith(":"):
                 of_model = line.rstrip().endswith(model)
+            elif of_model and words[0] == "Rss:":
+                mapped += 1024 * int(words[1])
             elif not of_model and words[0] in ("Private_Clean:", "Private_Dirty:"):
                 private += 1024 * int(words[1])
             elif not of_model and words[0] in ("Shared_Clean:", "Shared_Dirty:"):
                 files += 1024 * int(words[1])
-    return private, files
+    return private, mapped, files
 
 
 def peak(pumice, model):
     """The peak of `resident`, in bytes, while a prompt fills the context."""
     command = [pumice, "bench", "-q", "--no-limits", "-m", model, "-p", str(N_CTX - 8), "-n", "8"]
     command += ["-r", "1"]
-    most = (0, 0)
+    most = (0, 0, 0)
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         while process.poll() is None:
             try:
@@ -79,11 +82,13 @@ def main():
         inspect = [args.pumice, "inspect", "--json", "-c", str(N_CTX), model]
         said = json.loads(subprocess.run(inspect, check=True, capture_output=True).stdout)
         kv = said["context"]["state_bytes"]
-        private, files = peak(args.pumice, model)
+        held = peak(args.pumice, model)
+        private, mapped, files = (n / MIB for n in held)
+        beyond = (sum(held) - kv - os.path.getsize(model)) / MIB
         print(
             f"{model}: first byte {1e3 * times[0]:.1f} ms (median {1e3 * statistics.median(times):.1f}); "
-            f"at the peak {(private + files - kv) / MIB:.1f} MiB beyond the model and its {kv / MIB:.0f} MiB "
-            f"of keys and values ({private / MIB:.1f} private, {files / MIB:.1f} of other files)"
+            f"at the peak {beyond:.1f} MiB beyond the model and its {kv / MIB:.0f} MiB of keys and values "
+            f"({private:.1f} private, {mapped:.1f} of the model file, {files:.1f} of other files)"
         )
 
 
