@@ -16,8 +16,6 @@ const MAX_KL_I16: f64 = 1e-4;
 const TOP1_SLACK: f64 = 0.01;
 /// Margin from which a forced greedy step must be right.
 const MARGIN: f64 = 0.3;
-/// Chunks of the perplexity text that are compared: all of them, for a few are noise.
-const PPL_CHUNKS: usize = usize::MAX;
 
 fn isa() -> quant::Isa {
     match std::env::var("PUMICE_ISA") {
@@ -217,8 +215,7 @@ fn check_perplexity(file: &str, folder: &str) {
     let n_ctx = 512;
     let mut context = context(&model, n_ctx, 512, ActBits::I8);
     let mut ours = Vec::new();
-    let n_chunks = if is_part() { PPL_CHUNKS / 4 } else { PPL_CHUNKS };
-    for chunk in all.chunks_exact(n_ctx).take(n_chunks) {
+    for chunk in all.chunks_exact(n_ctx) {
         let mut chunk = chunk.to_vec();
         if let Some(bos) = golden["bos"].as_u64() {
             chunk[0] = bos as u32;
@@ -246,6 +243,8 @@ fn check_perplexity(file: &str, folder: &str) {
     println!("{folder}: nll {nll:.3}, exact {exact:.3}, llama.cpp {theirs:.3} (+-{spread:.3})");
     let (off, their_off) = ((nll - exact).abs(), (theirs - exact).abs());
     assert!(off <= their_off + 2.0 * spread, "{nll} {exact} {theirs}, spread {spread}");
+    // Of few chunks the spread says little; this holds of any number.
+    assert!(off < 2.5e-3 * exact, "{nll} {exact}");
 }
 
 #[test]

@@ -21,9 +21,14 @@ fn context(model: &Arc<Model>, repack: bool, n_ubatch: usize, act: ActBits) -> C
 
 /// Logits of 40 tokens, one row after another.
 fn logits(context: &mut Context) -> Vec<f32> {
+    logits_of(context, 40, 0)
+}
+
+/// Logits of `n` tokens from position `first` on, one row after another.
+fn logits_of(context: &mut Context, n: usize, first: usize) -> Vec<f32> {
     let token = |pos: usize| 3 + 11 * pos as u32 % 200;
-    let rows: Vec<Row> =
-        (0..40).map(|pos| Row { token: token(pos), seq: 0, pos, logits: true }).collect();
+    let row = |pos: usize| Row { token: token(pos), seq: 0, pos, logits: pos >= first };
+    let rows: Vec<Row> = (0..n).map(row).collect();
     let mut all = Vec::new();
     context.step(&rows, &Cancel::new(), &mut |_, l| all.extend_from_slice(l)).unwrap();
     all
@@ -52,6 +57,27 @@ fn packed_weights_answer_as_those_in_place() {
         assert_eq!(is_packed(&packed), has, "{recipe}");
         let off = nmse(&logits(&mut packed), &logits(&mut plain));
         assert!(off < 1e-8, "{recipe}: {off:e}");
+    }
+}
+
+#[test]
+fn blocks_of_columns_have_the_bits_of_all_columns_at_once() {
+    // So many rows that every one of several workers has a block of its own, and blocks that differ in
+    // length.
+    let n = 401;
+    for (recipe, repack) in [("Q4_K_M", true), ("Q4_K_M", false), ("Q8_0", true), ("F16", false)] {
+        let model = model(recipe);
+        let run = |n_threads: usize| {
+            let n_threads = Some(n_threads);
+            let options =
+                ContextOptions { n_ctx: Some(512), n_threads, repack, ..Default::default() };
+            logits_of(&mut Context::new(model.clone(), &options).unwrap(), n, n - 5)
+        };
+        let alone = run(1);
+        assert!(alone.iter().all(|x| x.is_finite()) && !alone.is_empty(), "{recipe}");
+        for n_threads in [2, 3] {
+            assert!(alone == run(n_threads), "{recipe}, packed {repack}, {n_threads} workers");
+        }
     }
 }
 

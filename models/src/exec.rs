@@ -1,7 +1,7 @@
 //! The loop: one micro-batch through the plan, executed by every worker of the team.
 
 use crate::device::Buffer;
-use crate::ops::linear::{self, Cut, Dest, Linear, Source};
+use crate::ops::linear::{self, Dest, Linear, Source};
 use crate::ops::rope::RopeTable;
 use crate::ops::{Cx, OUT_ROWS};
 use crate::plan::{After, BranchPlan, InputPlan, Op, Plan, StackPlan, StagePlan};
@@ -262,9 +262,7 @@ pub(crate) fn output(
     };
     let acts = linear::prepare(w, cx, &src, &[output])?;
     let private = &cx.bufs.private[w.index()];
-    let cut = Cut::new(w, wanted.len(), n_vocab);
-    while let Some(claim) = w.claim(cut.items(n_vocab), 1) {
-        let (_, rows) = cut.item(claim.start, n_vocab);
+    while let Some(rows) = w.claim(n_vocab, linear::chunk(w, wanted.len(), n_vocab)) {
         // SAFETY: each claim is a set of columns of its own.
         unsafe {
             let y = cx.bufs.logits.as_mut_ptr().add(rows.start);
